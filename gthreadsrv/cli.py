@@ -1,0 +1,102 @@
+"""`gthreadsrv [options] APP`: settings in, a serving master or one line and an exit code out.
+
+Runs in the process that becomes the master. Exit codes: 0 done, 2 a wrong setting, 3 the
+application cannot be loaded. Imports what an action needs when it needs it, so that
+--help stays quick and --check-config never touches a socket. Must not serve.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from gthreadsrv import sizing
+from gthreadsrv.errors import AppLoadError, GthreadsrvError
+from gthreadsrv.settings import Loaded, Origin, Source, load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gthreadsrv.sizing import Sizing
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says; the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # Kept for reloads, which must not see what -e or the application have set since.
+    environ = dict(os.environ)
+    cwd = os.getcwd()
+    try:
+        loaded, sized = _load(words, environ, cwd)
+        if loaded.settings.print_config or loaded.settings.check_config:
+            return _examine(loaded)
+        return _serve(loaded, sized, words, environ, cwd)
+    except GthreadsrvError as error:
+        _complain(error)
+        return error.exit_code
+
+
+def _load(words: Sequence[str], environ: Mapping[str, str], cwd: str) -> tuple[Loaded, Sizing]:
+    """The settings with workers and threads filled in."""
+    # A configuration file may import the project it lies in.
+    if cwd not in sys.path:
+        sys.path.insert(0, cwd)
+    loaded = load(words, environ, cwd)
+    settings = loaded.settings
+    sized = sizing.resolve(settings.workers, settings.threads, sizing.read_cpus(environ))
+    origins = dict(loaded.origins)
+    for name in ("workers", "threads"):
+        if not getattr(settings, name):
+            origins[name] = Origin(Source.SIZING, f"{sized.rule}; CPUs from {sized.cpus.where}")
+    settings = dataclasses.replace(settings, workers=sized.workers, threads=sized.threads)
+    return Loaded(settings, origins, loaded.warnings), sized
+
+
+def _examine(loaded: Loaded) -> int:
+    """--print-config and --check-config: say what there is to say and leave."""
+    settings = loaded.settings
+    for warning in loaded.warnings:
+        sys.stderr.write(f"gthreadsrv: warning: {warning}\n")
+    if settings.print_config:
+        from gthreadsrv.settings.show import show
+
+        sys.stdout.write(show(settings, loaded.origins))
+    if settings.check_config:
+        from gthreadsrv.settings.surroundings import enter
+        from gthreadsrv.wsgi.load import load_app
+
+        enter(settings)
+        load_app(settings.app)
+        sys.stdout.write(f"gthreadsrv: the settings are good and {settings.app} can be served\n")
+    return 0
+
+
+def _serve(
+    loaded: Loaded, sized: Sizing, words: Sequence[str], environ: Mapping[str, str], cwd: str
+) -> int:
+    from gthreadsrv import log, master
+
+    log.configure(loaded.settings)
+    logger = log.get_logger()
+
+    def announce(loaded: Loaded, sized: Sizing) -> None:
+        for warning in loaded.warnings:
+            logger.warning("setting ignored or changed", detail=warning)
+        logger.info("sizing", **sized.describe())
+
+    def reload() -> Loaded:
+        """Everything read anew; ConfigError leaves the running settings as they are."""
+        again, size = _load(words, environ, cwd)
+        announce(again, size)
+        return again
+
+    announce(loaded, sized)
+    return master.serve(loaded, reload)
+
+
+def _complain(error: GthreadsrvError) -> None:
+    if isinstance(error, AppLoadError) and error.traceback:
+        sys.stderr.write(error.traceback)
+    sys.stderr.write(f"gthreadsrv: error: {error}\n")

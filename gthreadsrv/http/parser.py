@@ -1,0 +1,52 @@
+"""What a head parser is, and which ones there are.
+
+The rest of the server knows this interface only. h11 is the reference and always there;
+httptools is the fast one, an optional dependency.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from gthreadsrv.http.h11_parser import H11Parser
+
+if TYPE_CHECKING:
+    from gthreadsrv.http.limits import Limits
+    from gthreadsrv.http.request import RequestHead
+
+ParserName = Literal["h11", "httptools"]
+
+
+class HeadParser(Protocol):
+    """Parses heads, one after the other; one object per thread, without state between heads."""
+
+    @property
+    def name(self) -> str:
+        """Which one it is, as metrics show it."""
+
+    def parse(self, head: bytes) -> RequestHead:
+        """The request of one exactly delimited head; raises ProtocolError and nothing else."""
+
+
+def resolve_parser(name: str) -> ParserName:
+    """The parser that a setting of `auto`, `h11` or `httptools` stands for on this system."""
+    installed = find_spec("httptools") is not None
+    if name == "h11" or (name == "auto" and not installed):
+        return "h11"
+    if name not in ("auto", "httptools"):
+        raise ValueError(f"no HTTP parser is called {name!r}: use auto, h11 or httptools")
+    if not installed:
+        raise ValueError(
+            "the httptools parser is not installed: pip install 'gthreadsrv[fast]', or use h11"
+        )
+    return "httptools"
+
+
+def make_parser(name: str, limits: Limits) -> HeadParser:
+    """A parser for the calling thread."""
+    if resolve_parser(name) == "h11":
+        return H11Parser(limits)
+    from gthreadsrv.http.httptools_parser import HttptoolsParser
+
+    return HttptoolsParser(limits)

@@ -1,0 +1,205 @@
+"""Where the server's lines go: one structlog logger of our own, one file, one format.
+
+Configured by the master before it forks (again at a reload) and inherited by every
+process; `bind_process` then says who is speaking. Calls come from any thread. The
+application's logging is its own: structlog's global configuration and the root logger
+are never touched, only `logging.lastResort`, which speaks for an application that has
+configured nothing. Must not be used on the path of a request that logs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import logging
+import os
+import pwd
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from structlog.contextvars import merge_contextvars
+from structlog.processors import format_exc_info
+
+from gthreadsrv.errors import ConfigError
+from gthreadsrv.log.access import AccessLog
+from gthreadsrv.log.logfile import LogFile
+from gthreadsrv.log.render import Renderer, console_renderer, render_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+    from structlog.typing import FilteringBoundLogger
+
+    from gthreadsrv.settings.model import Settings
+
+_STDOUT, _STDERR = 1, 2
+_LEVELS = {name: getattr(logging, name.upper()) for name in (
+    "debug", "info", "warning", "error", "critical")}  # fmt: skip
+
+
+class _Output:
+    """What one process logs with: owned by the process, replaced whole by `configure`."""
+
+    def __init__(self, file: LogFile, level: str, render: Renderer) -> None:
+        self.file = file
+        self.level = _LEVELS[level]
+        self.render = render
+        self.access: AccessLog | None = None
+        self.process: dict[str, object] = {}
+
+    def emit(self, level: str, fields: Mapping[str, Any]) -> None:
+        """Write one line; a log that cannot be written has nowhere to complain."""
+        line = self.render(time.time(), level, {**fields, "pid": os.getpid(), **self.process})
+        with contextlib.suppress(OSError):
+            self.file.write(line)
+
+
+# Until `configure` ran (and in tests of other parts) lines go to standard error as JSON.
+_output = _Output(LogFile("-", _STDERR), "info", render_json)
+
+
+def configure(settings: Settings) -> None:
+    """Open the logs and choose their format; raises ConfigError and then changes nothing."""
+    global _output  # the one place of this process's output
+    owner = _owner(settings)
+    file = _open("errorlog", settings.errorlog, _STDERR, owner)
+    try:
+        output = _Output(file, settings.loglevel, _renderer(settings.log_format, file))
+        if settings.accesslog is not None:
+            stream = _open("accesslog", settings.accesslog, _STDOUT, owner)
+            output.access = _access(settings, stream)
+    except ConfigError:
+        file.close()
+        raise
+    before, _output = _output, output
+    output.process = before.process
+    before.file.close()
+    if before.access is not None:
+        before.access.close()
+    logging.lastResort = _LastResort(logging.WARNING)
+
+
+def get_logger(**fields: object) -> FilteringBoundLogger:
+    """A structlog logger of the server's own, with `fields` on each of its lines."""
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        _Lines(),
+        processors=_PROCESSORS,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        context_class=dict,
+        cache_logger_on_first_use=True,
+    )
+    return logger.bind(**fields)
+
+
+def bind_process(**fields: object) -> None:
+    """Who this process is (role, slot, generation): on each of its lines from now on."""
+    _output.process = fields
+
+
+def access_log() -> AccessLog | None:
+    """The access log, or None when no requests are to be logged."""
+    return _output.access
+
+
+def reopen() -> None:
+    """Go on in new files after log rotation (USR1); a failure is logged and the old file kept."""
+    files = [_output.file]
+    if _output.access is not None:
+        files.append(_output.access.file)
+    for file in files:
+        try:
+            file.reopen()
+        except OSError as error:
+            _output.emit(
+                "error",
+                {"event": "log file not reopened", "path": file.path, "error": error.strerror},
+            )
+
+
+class _Lines:
+    """The end of our structlog chain: each method takes an event's fields and its level."""
+
+    def _write(self, level: str, fields: Mapping[str, Any]) -> None:
+        _output.emit(level, fields)
+
+    debug = info = warning = error = critical = _write
+
+
+class _LastResort(logging.Handler):
+    """Standard library records that no handler of the application's wants, warnings and worse."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log the record as a line of ours."""
+        fields: dict[str, Any] = {"event": _message(record), "logger": record.name}
+        if record.exc_info and record.exc_info[0] is not None:
+            fields["exc_info"] = record.exc_info
+        fields = dict(format_exc_info(None, record.levelname.lower(), fields))
+        fields = dict(merge_contextvars(None, record.levelname.lower(), fields))
+        _output.emit(record.levelname.lower(), fields)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):  # arguments that do not fit the format
+        return f"{record.msg!r} {record.args!r}"
+
+
+def _keep_level(
+    _logger: object, method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    if _LEVELS[method] < _output.level:
+        raise structlog.DropEvent
+    return fields
+
+
+def _with_level(
+    _logger: object, method: str, fields: MutableMapping[str, Any]
+) -> tuple[tuple[str, MutableMapping[str, Any]], dict[str, Any]]:
+    return (method, fields), {}
+
+
+_PROCESSORS = (_keep_level, merge_contextvars, format_exc_info, _with_level)
+
+
+def _open(name: str, path: str, standard_fd: int, owner: tuple[int, int] | None) -> LogFile:
+    try:
+        return LogFile(path, standard_fd, owner)
+    except OSError as error:
+        raise ConfigError(
+            f"{name}: cannot open {path}: {error.strerror}; name a file in a directory that may "
+            "be written to, or -"
+        ) from None
+
+
+def _renderer(log_format: str, file: LogFile) -> Renderer:
+    if log_format == "console" or (log_format == "auto" and file.is_terminal()):
+        return console_renderer(colours=file.is_terminal() and not os.environ.get("NO_COLOR"))
+    return render_json
+
+
+def _access(settings: Settings, file: LogFile) -> AccessLog:
+    chosen = settings.access_log_format
+    if chosen == "auto":
+        console = settings.log_format == "console"
+        terminal = settings.log_format == "auto" and file.is_terminal()
+        chosen = "combined" if console or terminal else "json"
+    try:
+        return AccessLog(file, chosen)
+    except ValueError as error:
+        file.close()
+        raise ConfigError(f"access_log_format: {error}") from None
+
+
+def _owner(settings: Settings) -> tuple[int, int] | None:
+    """Whom the files should belong to: the workers' user and group, where they are set."""
+    if settings.user is None and settings.group is None:
+        return None
+    user, group = settings.user, settings.group
+    uid = gid = -1
+    if user is not None:
+        uid = int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
+    if group is not None:
+        gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    return uid, gid

@@ -1,0 +1,1 @@
+"""The master process: all workers' parent, which serves nobody itself."""

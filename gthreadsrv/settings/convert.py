@@ -1,0 +1,240 @@
+"""From what a person wrote to a typed value, or a reason why not.
+
+Pure functions used by the table: each takes a text (flag, variable) or a Python value
+(configuration file) and returns the value a setting holds. It raises ValueError whose
+text says what is wrong with the value; the loader adds the setting, the place and what
+is allowed. Only account names ask the system; nothing else here does I/O.
+"""
+
+from __future__ import annotations
+
+import grp
+import ipaddress
+import math
+import pwd
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from gthreadsrv.net.address import parse_bind
+
+T = TypeVar("T")
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def whole(minimum: int, maximum: int | None = None) -> Callable[[object], int]:
+    """A whole number within bounds."""
+
+    def convert(value: object) -> int:
+        number = _int(value)
+        if number < minimum or (maximum is not None and number > maximum):
+            raise ValueError(f"{number} is out of range")
+        return number
+
+    return convert
+
+
+def whole_or(word: str, meaning: int, minimum: int) -> Callable[[object], int]:
+    """A whole number, or one word (None in a configuration file) that stands for `meaning`."""
+    number = whole(minimum)
+
+    def convert(value: object) -> int:
+        if value is None or (isinstance(value, str) and value.strip() == word):
+            return meaning
+        return number(value)
+
+    return convert
+
+
+def limit(maximum: int, zero: int) -> Callable[[object], int]:
+    """A size from 1 to `maximum`; 0 asks for no limit and gets `zero`, the most we take."""
+    number = whole(0, maximum)
+
+    def convert(value: object) -> int:
+        return number(value) or zero
+
+    return convert
+
+
+def seconds(value: object) -> float:
+    """A time of 0 or more seconds; parts of a second are fine."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{value!r} is not a number of seconds") from None
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"{value!r} is out of range")
+    return number
+
+
+def octal(value: object) -> int:
+    """File mode bits: a Python int as it is, a text read as octal whatever its prefix."""
+    if isinstance(value, str):
+        try:
+            value = int(value.strip().removeprefix("0o"), 8)
+        except ValueError:
+            raise ValueError(f"{value!r} is not an octal number") from None
+    return whole(0, 0o777)(value)
+
+
+def switch(value: object) -> bool:
+    """True or false, also as the words variables use."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower() if isinstance(value, (str, int)) else ""
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+def text(value: object) -> str:
+    """A text that is not empty and holds no control characters."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")  # noqa: TRY004  the loader's contract
+    if not value.strip():
+        raise ValueError("it is empty")
+    if not value.isprintable():
+        raise ValueError(f"{value!r} holds control characters")
+    return value
+
+
+def line(value: object) -> str:
+    """A text that stays on one line; tabs are fine."""
+    if not isinstance(value, str) or not value or re.search(r"[\r\n\0]", value):
+        raise ValueError(f"{value!r} is not one line of text")
+    return value
+
+
+def optional(convert: Callable[[object], T]) -> Callable[[object], T | None]:
+    """None, which only a configuration file can say, or what `convert` makes."""
+
+    def convert_or_none(value: object) -> T | None:
+        return None if value is None else convert(value)
+
+    return convert_or_none
+
+
+def choice(*words: str) -> Callable[[object], str]:
+    """One of a few words, upper or lower case."""
+
+    def convert(value: object) -> str:
+        word = value.strip().lower() if isinstance(value, str) else ""
+        if word not in words:
+            raise ValueError(f"{value!r} is not one of them")
+        return word
+
+    return convert
+
+
+def many(
+    convert: Callable[[object], str], separator: str = ""
+) -> Callable[[object], tuple[str, ...]]:
+    """Several texts: a list, or one text cut at `separator` where there is one."""
+
+    def convert_all(value: object) -> tuple[str, ...]:
+        items: Iterable[object]
+        if isinstance(value, str):
+            items = [value]
+        elif isinstance(value, Sequence):
+            items = value
+        else:
+            raise ValueError(f"{value!r} is neither a text nor a list of texts")  # noqa: TRY004
+        if separator:
+            items = [
+                part.strip()
+                for item in items
+                for part in text(item).split(separator)
+                if part.strip()
+            ]
+        return tuple(convert(item) for item in items)
+
+    return convert_all
+
+
+def bind(value: object) -> str:
+    """One listener's address, in the words it will be known by."""
+    return str(parse_bind(text(value)))
+
+
+def bind_or_off(value: object) -> str:
+    """A listener's address, or `off`."""
+    return "off" if value == "off" or value is None else bind(value)
+
+
+def variable(value: object) -> str:
+    """`NAME=value` for the process environment."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("it is not a text")
+    name, equals, _ = value.partition("=")
+    # What follows may be a secret, and without "=" the whole may: only a name is shown.
+    if not equals:
+        raise ValueError("there is no '=' in it")
+    if not _VARIABLE.fullmatch(name):
+        raise ValueError(f"{name!r} is not a variable's name")
+    return value
+
+
+def words(value: str) -> list[str]:
+    """A variable's value cut into words as a shell would."""
+    return shlex.split(value)
+
+
+def network(value: object) -> str:
+    """An IP address or network, or `*` for any."""
+    word = text(value).strip()
+    if word == "*":
+        return word
+    try:
+        net = ipaddress.ip_network(word)
+    except ValueError:
+        raise ValueError(f"{word!r} is not an IP address or network") from None
+    return str(net.network_address) if net.num_addresses == 1 else str(net)
+
+
+def url_path(value: object) -> str:
+    """The path part of a URL."""
+    path = text(value)
+    if not path.startswith("/") or re.search(r"[\s?#%]", path):
+        raise ValueError(f"{path!r} is not a plain path that starts with '/'")
+    return path
+
+
+def account(value: object) -> str:
+    """A user of this system, by name or number."""
+    return _known(value, "user", pwd.getpwnam)
+
+
+def account_group(value: object) -> str:
+    """A group of this system, by name or number."""
+    return _known(value, "group", grp.getgrnam)
+
+
+def _known(value: object, kind: str, look_up: Callable[[str], object]) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    name = text(value).strip()
+    # A container may run as a number that no account has.
+    if not name.isdecimal():
+        try:
+            look_up(name)
+        except KeyError:
+            raise ValueError(f"there is no {kind} {name!r} here") from None
+    return name
+
+
+def _int(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    # int() alone would take 1_000 and digits of other scripts.
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        return int(value)
+    raise ValueError(f"{value!r} is not a whole number")

@@ -1,0 +1,119 @@
+"""What the settings are once they are known: one frozen record, and where each came from.
+
+Built once by `load` in the master (again at a reload) and read by every process and
+thread. `Settings` repeats the table's names with types so that a type checker sees
+them; a test holds the two together. Nothing here reads files or the environment.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every value the server runs by. Times are seconds, sizes bytes."""
+
+    # Application
+    app: str = ""
+    config: str | None = None
+    chdir: str = ""  # absolute after load
+    pythonpath: tuple[str, ...] = ()
+    raw_env: tuple[str, ...] = ()
+    preload_app: bool = False
+
+    # Listening
+    bind: tuple[str, ...] = ("127.0.0.1:8000",)
+    backlog: int = 2048
+    umask: int = 0
+
+    # Workers and threads; 0 means: not sized yet
+    workers: int = 0
+    threads: int = 0
+    worker_class: str = "gthread"
+    worker_connections: int = 1000
+    max_requests: int = 0
+    max_requests_jitter: int = 0
+
+    # Times
+    timeout: float = 30.0
+    graceful_timeout: float = 30.0
+    drain_delay: float = 0.0
+    keepalive: float = 75.0
+    header_timeout: float = 10.0
+    body_timeout: float = 30.0
+    write_timeout: float = 60.0
+    boot_timeout: float = 0.0
+
+    # HTTP
+    http_parser: str = "auto"
+    limit_request_line: int = 8190
+    limit_request_fields: int = 100
+    limit_request_field_size: int = 8190
+    limit_request_body: int = 0
+    forwarded_allow_ips: tuple[str, ...] = ("127.0.0.1", "::1")
+
+    # Process
+    user: str | None = None
+    group: str | None = None
+    pidfile: str | None = None
+    proc_name: str | None = None
+
+    # Logs
+    loglevel: str = "info"
+    log_format: str = "auto"
+    errorlog: str = "-"
+    accesslog: str | None = None
+    access_log_format: str = "auto"
+
+    # Metrics
+    metrics_bind: str = "127.0.0.1:9180"
+    metrics_path: str | None = None
+
+    # Actions
+    check_config: bool = False
+    print_config: bool = False
+
+
+class Source(enum.Enum):
+    """Where a value was set, strongest first (sizing fills in what nobody set)."""
+
+    COMMAND_LINE = "command line"
+    CMD_ARGS = "GTHREADSRV_CMD_ARGS"
+    FILE = "configuration file"
+    ENVIRONMENT = "environment"
+    DEFAULT = "default"
+    SIZING = "sizing"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One value's source, and the place in it: a flag, FILE:LINE, a variable."""
+
+    source: Source
+    place: str = ""
+
+    def __str__(self) -> str:
+        match self.source:
+            case Source.FILE:
+                return self.place
+            case Source.COMMAND_LINE | Source.ENVIRONMENT:
+                return f"{self.place}, {self.source.value}"
+            case Source.CMD_ARGS:
+                return f"{self.place} in {self.source.value}"
+        return f"{self.source.value}: {self.place}" if self.place else self.source.value
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, the origin of each by name, and lines to warn with once logs are set up."""
+
+    settings: Settings
+    origins: dict[str, Origin]
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def app(self) -> str:
+        """The application as it was named, `module:callable`."""
+        return self.settings.app

@@ -1,0 +1,308 @@
+"""The one table of settings: names, flags, variables, defaults, meanings and limits.
+
+Everything that lists settings is made from it: the command line and its `--help`, the
+environment variables, the configuration file's names, `--print-config` and the README's
+reference. A new setting is one entry here and one typed field in `model.Settings`.
+Names and flags are gunicorn's wherever it has one. Nothing here reads anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gthreadsrv.settings import convert
+from gthreadsrv.settings.model import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HTTP_MAX = 1 << 20  # no limit asked for still means a bounded head: 1 MiB
+_DEFAULTS = Settings()
+
+
+def plain(value: object) -> str:
+    """A value as one would write it; empty where there is none."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _auto(value: object) -> str:
+    return plain(value) if value else "auto"
+
+
+def _octal(value: object) -> str:
+    return f"{value:o}" if isinstance(value, int) else ""
+
+
+def _names_only(value: object) -> str:
+    """Variables without their values, which may be secrets."""
+    if not isinstance(value, tuple):
+        return ""
+    return " ".join(f"{str(item).partition('=')[0]}=***" for item in value)
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A variable of other programs' making that counts below our own `GTHREADSRV_<NAME>`."""
+
+    name: str
+    as_value: Callable[[str], str] = str
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting, and all that is said about it anywhere."""
+
+    name: str
+    group: str
+    flags: tuple[str, ...]
+    metavar: str  # empty: a switch, given by its flag alone
+    convert: Callable[[object], object]
+    allowed: str
+    help: str
+    many: bool = False
+    # How one variable holds several values.
+    split: Callable[[str], object] = str
+    in_file: bool = True
+    file_name: str = ""
+    in_environment: bool = True
+    fallback: Fallback | None = None
+    show: Callable[[object], str] = plain
+    default: object = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "default", getattr(_DEFAULTS, self.name))
+        object.__setattr__(self, "file_name", self.file_name or self.name)
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"GTHREADSRV_{self.name.upper()}"
+
+
+_COUNT = "a whole number, 0 or more"
+_SECONDS = "seconds, 0 or more"
+_POSITIVE = "a whole number, 1 or more"
+_SWITCH = "true or false"
+_PATH = "a path"
+
+APPLICATION = "Application"
+LISTENING = "Listening"
+WORKERS = "Workers and threads"
+TIMES = "Times"
+HTTP = "HTTP"
+PROCESS = "Process"
+LOGS = "Logs"
+METRICS = "Metrics"
+CONFIGURATION = "Configuration"
+
+TABLE: tuple[Setting, ...] = (
+    Setting(
+        "app", APPLICATION, (), "APP", convert.text,
+        "MODULE, MODULE:CALLABLE or MODULE:FACTORY(...)",
+        "the WSGI application: module:callable, a module (its `application` or `app`), or a "
+        "factory such as 'module:make_app()' or 'module:make_app(\"x\", debug=True)'",
+        file_name="wsgi_app",
+    ),
+    Setting(
+        "chdir", APPLICATION, ("--chdir",), "DIR", convert.text, "a directory that exists",
+        "change to this directory and import from it [the current one]",
+    ),
+    Setting(
+        "pythonpath", APPLICATION, ("--pythonpath",), "DIRS",
+        convert.many(convert.text, ","), "directories, separated by commas",
+        "more directories to import from, before all others",
+    ),
+    Setting(
+        "raw_env", APPLICATION, ("-e", "--env"), "NAME=VALUE", convert.many(convert.variable),
+        "NAME=VALUE", "set a variable in the application's environment; repeatable",
+        many=True, split=convert.words, show=_names_only,
+    ),
+    Setting(
+        "preload_app", APPLICATION, ("--preload",), "", convert.switch, _SWITCH,
+        "import the application once, before workers are forked, so that they share its memory",
+    ),
+    Setting(
+        "bind", LISTENING, ("-b", "--bind"), "ADDRESS", convert.many(convert.bind, ","),
+        "HOST, HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME or fd://N",
+        "listen here: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N; repeatable",
+        many=True, fallback=Fallback("PORT", "0.0.0.0:{}".format),
+    ),
+    Setting(
+        "backlog", LISTENING, ("--backlog",), "N", convert.whole(1, 65535),
+        "a whole number from 1 to 65535",
+        "connections that may wait in the kernel, for each listener",
+    ),
+    Setting(
+        "umask", LISTENING, ("-m", "--umask"), "MODE", convert.octal, "octal, 0 to 777",
+        "permission bits taken from the unix sockets it makes", show=_octal,
+    ),
+    Setting(
+        "workers", WORKERS, ("-w", "--workers"), "N", convert.whole_or("auto", 0, 1),
+        f"{_POSITIVE}, or auto",
+        "worker processes [by the CPUs this container may use: see Sizing]",
+        show=_auto, fallback=Fallback("WEB_CONCURRENCY"),
+    ),
+    Setting(
+        "threads", WORKERS, ("--threads",), "N", convert.whole_or("auto", 0, 1),
+        f"{_POSITIVE}, or auto",
+        "threads in each worker: requests it works on at once [see Sizing]", show=_auto,
+    ),
+    Setting(
+        "worker_class", WORKERS, ("-k", "--worker-class"), "CLASS",
+        convert.choice("gthread", "sync"), "gthread or sync",
+        "gthread; sync is gthread with one thread",
+    ),
+    Setting(
+        "worker_connections", WORKERS, ("--worker-connections",), "N", convert.whole(1),
+        _POSITIVE, "open connections in each worker, idle ones included",
+    ),
+    Setting(
+        "max_requests", WORKERS, ("--max-requests",), "N", convert.whole(0), _COUNT,
+        "replace a worker after this many requests; 0 is never",
+    ),
+    Setting(
+        "max_requests_jitter", WORKERS, ("--max-requests-jitter",), "N", convert.whole(0), _COUNT,
+        "add up to this many requests, by chance, so that workers are not replaced together",
+    ),
+    Setting(
+        "timeout", TIMES, ("-t", "--timeout"), "SECONDS", convert.seconds, _SECONDS,
+        "a request that runs longer is reported and interrupted, a silent worker is replaced; "
+        "0 is never",
+    ),
+    Setting(
+        "graceful_timeout", TIMES, ("--graceful-timeout",), "SECONDS", convert.seconds, _SECONDS,
+        "time for running requests to finish at a stop or a reload",
+    ),
+    Setting(
+        "drain_delay", TIMES, ("--drain-delay",), "SECONDS", convert.seconds, _SECONDS,
+        "at TERM, go on accepting for this long while /readyz already says 503",
+    ),
+    Setting(
+        "keepalive", TIMES, ("--keep-alive",), "SECONDS", convert.seconds, _SECONDS,
+        "close a connection that is idle this long; 0 closes after each response",
+    ),
+    Setting(
+        "header_timeout", TIMES, ("--header-timeout",), "SECONDS", convert.seconds, _SECONDS,
+        "time for a request's head to arrive, from its first byte; 0 is no limit",
+    ),
+    Setting(
+        "body_timeout", TIMES, ("--body-timeout",), "SECONDS", convert.seconds, _SECONDS,
+        "longest pause inside a request's body; 0 is no limit",
+    ),
+    Setting(
+        "write_timeout", TIMES, ("--write-timeout",), "SECONDS", convert.seconds, _SECONDS,
+        "longest time in which a client takes nothing of its response; 0 is no limit",
+    ),
+    Setting(
+        "boot_timeout", TIMES, ("--boot-timeout",), "SECONDS", convert.seconds, _SECONDS,
+        "time for a worker to import the application; 0 is no limit",
+    ),
+    Setting(
+        "http_parser", HTTP, ("--http-parser",), "NAME",
+        convert.choice("auto", "h11", "httptools"), "auto, h11 or httptools",
+        "auto takes httptools where it is installed",
+    ),
+    Setting(
+        "limit_request_line", HTTP, ("--limit-request-line",), "BYTES",
+        convert.limit(HTTP_MAX, HTTP_MAX), f"a whole number from 0 to {HTTP_MAX}",
+        "longest request line; 0 is the most there is, 1 MiB",
+    ),
+    Setting(
+        "limit_request_fields", HTTP, ("--limit-request-fields",), "N",
+        convert.limit(32768, 32768), "a whole number from 0 to 32768",
+        "most header fields in a request; 0 is the most there is, 32768",
+    ),
+    Setting(
+        "limit_request_field_size", HTTP,
+        ("--limit-request-field_size", "--limit-request-field-size"), "BYTES",
+        convert.limit(HTTP_MAX, HTTP_MAX), f"a whole number from 0 to {HTTP_MAX}",
+        "longest header field; 0 is the most there is, 1 MiB",
+    ),
+    Setting(
+        "limit_request_body", HTTP, ("--limit-request-body",), "BYTES", convert.whole(0), _COUNT,
+        "longest request body; 0 is no limit",
+    ),
+    Setting(
+        "forwarded_allow_ips", HTTP, ("--forwarded-allow-ips",), "NETWORKS",
+        convert.many(convert.network, ","), "IP addresses or networks, separated by commas, or *",
+        "proxies whose X-Forwarded-Proto and the like are believed; unix sockets always are",
+        fallback=Fallback("FORWARDED_ALLOW_IPS"),
+    ),
+    Setting(
+        "user", PROCESS, ("-u", "--user"), "USER", convert.optional(convert.account),
+        "a user's name or number", "run workers as this user",
+    ),
+    Setting(
+        "group", PROCESS, ("-g", "--group"), "GROUP", convert.optional(convert.account_group),
+        "a group's name or number", "run workers as this group",
+    ),
+    Setting(
+        "pidfile", PROCESS, ("-p", "--pid"), "FILE", convert.optional(convert.text), _PATH,
+        "write the master's process number here",
+    ),
+    Setting(
+        "proc_name", PROCESS, ("-n", "--name"), "NAME", convert.optional(convert.text), "a text",
+        "name in process titles [the application]",
+    ),
+    Setting(
+        "loglevel", LOGS, ("--log-level",), "LEVEL",
+        convert.choice("debug", "info", "warning", "error", "critical"),
+        "debug, info, warning, error or critical", "least important lines that are logged",
+    ),
+    Setting(
+        "log_format", LOGS, ("--log-format",), "FORMAT", convert.choice("auto", "json", "console"),
+        "auto, json or console", "auto is console on a terminal, JSON lines elsewhere",
+    ),
+    Setting(
+        "errorlog", LOGS, ("--error-logfile", "--log-file"), "FILE", convert.text,
+        "a path, or - for standard error", "the server's own log; - is standard error",
+    ),
+    Setting(
+        "accesslog", LOGS, ("--access-logfile",), "FILE", convert.optional(convert.text),
+        "a path, or - for standard output",
+        "log every request here; - is standard output [no access log]",
+    ),
+    Setting(
+        "access_log_format", LOGS, ("--access-logformat",), "FORMAT", convert.line,
+        "auto, json, combined or a text with %(...)s atoms",
+        "json, combined, or a text with atoms such as %(h)s; auto is combined on a terminal, "
+        "JSON elsewhere",
+    ),
+    Setting(
+        "metrics_bind", METRICS, ("--metrics-bind",), "ADDRESS", convert.bind_or_off,
+        "HOST, HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME, fd://N or off",
+        "serve /metrics, /livez, /readyz and /startupz here, from a process of their own; "
+        "off is nowhere",
+    ),
+    Setting(
+        "metrics_path", METRICS, ("--metrics-path",), "PATH", convert.optional(convert.url_path),
+        "a path that starts with /",
+        "serve the metrics on the main listeners too, at this path [nowhere]",
+    ),
+    Setting(
+        "config", CONFIGURATION, ("-c", "--config"), "FILE", convert.optional(convert.text), _PATH,
+        "a Python file whose names are settings [./gthreadsrv.conf.py where there is one]",
+        in_file=False,
+    ),
+    Setting(
+        "check_config", CONFIGURATION, ("--check-config",), "", convert.switch, _SWITCH,
+        "check the settings and import the application, then exit: 0, or 2 or 3 with the reason",
+        in_file=False, in_environment=False,
+    ),
+    Setting(
+        "print_config", CONFIGURATION, ("--print-config",), "", convert.switch, _SWITCH,
+        "print every setting with where it came from, then exit", in_file=False,
+        in_environment=False,
+    ),
+)  # fmt: skip
+
+BY_NAME = {setting.name: setting for setting in TABLE}
+BY_FILE_NAME = {setting.file_name: setting for setting in TABLE if setting.in_file}
+GROUPS = tuple(dict.fromkeys(setting.group for setting in TABLE))

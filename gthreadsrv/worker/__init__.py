@@ -1,0 +1,1 @@
+"""One worker process: connections, the thread pool, the watchdog, the drain."""

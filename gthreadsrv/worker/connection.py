@@ -1,0 +1,138 @@
+"""One client connection: what is known of it, and the states it may be in.
+
+No I/O here.  A connection has one owner at a time: the leader while it waits in the
+poller, the serving thread while it is ACTIVE.  Only `Connection.move` changes the state,
+and only along the table.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from gthreadsrv.worker.wire import Wire
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from gthreadsrv.http.body import ChunkedBody, LengthBody
+    from gthreadsrv.http.head import HeadBuffer
+    from gthreadsrv.http.request import RequestHead
+    from gthreadsrv.worker.ports import Port
+    from gthreadsrv.worker.service import Pending
+    from gthreadsrv.worker.upload import Upload
+
+__all__ = ["MOVES", "Connection", "State"]
+
+
+class State(IntEnum):
+    """Where a connection is on its way."""
+
+    IDLE = 0
+    """Nothing of a request has come: just accepted, or kept alive."""
+    READING = 1
+    """Part of a request has come."""
+    ACTIVE = 2
+    """A thread has its request, or a request waits for a thread."""
+    WRITING = 3
+    """The response is made; the poller sends what the client has yet to take."""
+    LINGERING = 4
+    """Our side is shut; what the client still sends is thrown away (RFC 9112 9.6)."""
+    CLOSED = 5
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.IDLE: frozenset(
+        {State.READING, State.ACTIVE, State.WRITING, State.LINGERING, State.CLOSED}
+    ),
+    State.READING: frozenset({State.ACTIVE, State.WRITING, State.LINGERING, State.CLOSED}),
+    State.ACTIVE: frozenset(
+        {State.IDLE, State.READING, State.WRITING, State.LINGERING, State.CLOSED}
+    ),
+    State.WRITING: frozenset(
+        {State.IDLE, State.READING, State.ACTIVE, State.LINGERING, State.CLOSED}
+    ),
+    State.LINGERING: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+"""The legal moves.  IDLE and READING go to WRITING when a refusal does not leave at once."""
+
+# The same as rows of flags: a set of enum members costs two Python-level hashes per look.
+_LEGAL = tuple(tuple(to in MOVES[at] for to in State) for at in State)
+
+
+class Connection:
+    """A client connection.  Slots: ten thousand idle ones must stay small."""
+
+    __slots__ = (
+        "arrival_ns",
+        "body",
+        "buffer",
+        "deadline",
+        "fd",
+        "first_read",
+        "fresh_until",
+        "head",
+        "linger_left",
+        "peer",
+        "pending",
+        "polled",
+        "port",
+        "read_at",
+        "receive",
+        "rest",
+        "sock",
+        "state",
+        "then_close",
+        "trusted",
+        "upload",
+        "wire",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        port: Port,
+        peer: tuple[str, str],
+        write_timeout_s: float,
+        *,
+        trusted: bool,
+    ) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.port = port
+        self.peer = peer
+        self.receive: Callable[[socket.socket, int], tuple[bytes, int]] = port.receive
+        self.wire = Wire(sock, write_timeout_s)
+        self.trusted = trusted
+        self.state = State.IDLE
+        self.polled = False
+        """Whether the poller watches it.  Guarded by the pool's lock."""
+        self.deadline = 0.0
+        """Monotonic instant at which its present wait has lasted too long."""
+        self.fresh_until = 0.0
+        """Until this instant a thread is kept for its first request; 0 when that has come."""
+        self.buffer: HeadBuffer | None = None
+        self.head: RequestHead | None = None
+        self.body: LengthBody | ChunkedBody | None = None
+        self.upload: Upload | None = None
+        self.rest = b""
+        """Bytes that came after the present request: the next, pipelined one."""
+        self.arrival_ns = 0
+        """Kernel's wall-clock time of the last bytes; 0 where the kernel gives none."""
+        self.first_read = 0.0
+        """Monotonic instant at which the first byte of the request was read."""
+        self.read_at = 0.0
+        """Monotonic instant of the last read."""
+        self.pending: Pending | None = None
+        """What is to be counted and logged once the response has left."""
+        self.then_close = False
+        """Whether the connection ends when its response has left."""
+        self.linger_left = 0
+
+    def move(self, state: State) -> None:
+        """Go to ``state``; a move outside the table is a bug of ours."""
+        if not _LEGAL[self.state][state]:
+            raise AssertionError(f"connection cannot go from {self.state.name} to {state.name}")
+        self.state = state

@@ -1,0 +1,97 @@
+"""Leaving without losing anything: what a worker does between TERM and its exit.
+
+The order matters: responses begin to end their connections; the listeners are left,
+emptied first when the whole server stops; connections that were busy a moment ago may send
+once more; the pool stops when no connection is left.
+"""
+
+from __future__ import annotations
+
+import select
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from gthreadsrv.worker.connection import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gthreadsrv.worker.connection import Connection
+    from gthreadsrv.worker.pool import Pool
+    from gthreadsrv.worker.ports import Port
+
+__all__ = ["IDLE_GRACE_S", "Drain"]
+
+IDLE_GRACE_S: Final = 1.0
+"""How long a connection must have been idle before a draining worker closes it.
+
+A client that sends a request while we close sees a reset.  One that is busy sends within
+this time, and is told in the response that the connection ends.
+"""
+
+_SETTLE_S: Final = 0.05
+"""After the last new connection: handshakes that were under way reach the queue."""
+
+
+class Drain:
+    """The draining of one worker: begun by the watchdog, carried out by the leader."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        ports: Iterable[Port],
+        keepalive_s: float,
+        show_state: Callable[[str], None],
+        *,
+        whole: Callable[[], bool],
+    ) -> None:
+        self._pool = pool
+        self._ports = tuple(ports)
+        self._keepalive_s = keepalive_s
+        self._show_state = show_state
+        self._whole = whole
+        self._since = 0.0
+        self._emptying = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether the worker drains."""
+        return self._since > 0
+
+    def begin(self) -> None:
+        """Start to leave.  The watchdog."""
+        if self.begun:
+            return
+        self._show_state("draining")
+        # With the whole server going, what waits in the queue is served here; otherwise
+        # other workers take it.
+        self._emptying = self._whole()
+        self._since = monotonic()
+        self._pool.closing = True
+        self._pool.poke()
+
+    def advance(self, now: float, close_ports: Callable[[], None]) -> list[Connection]:
+        """Take the drain a step on; return idle connections to close.  The leader.
+
+        Stops the pool when nothing is left.
+        """
+        pool = self._pool
+        if pool.accepting and (not self._emptying or self._queues_empty(now)):
+            pool.accepting = False
+            close_ports()
+        if not pool.accepting and not pool.connections:
+            pool.stop()
+        return [
+            connection
+            for connection in list(pool.connections.values())
+            if connection.state is State.IDLE
+            and now - (connection.deadline - self._keepalive_s) >= IDLE_GRACE_S
+        ]
+
+    def _queues_empty(self, now: float) -> bool:
+        if now - self._since < _SETTLE_S:
+            return False
+        poll = select.poll()
+        for port in self._ports:
+            poll.register(port.fd, select.POLLIN)
+        return not poll.poll(0)

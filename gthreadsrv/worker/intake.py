@@ -1,0 +1,416 @@
+"""What the leader does with the poller's news: accept, read, flush, expire.
+
+Turns events into connections whose request is complete.  Nothing here waits but the
+poller itself.  One intake per thread, since the parser is; all state that outlives a turn
+is the pool's or the connection's.
+"""
+
+from __future__ import annotations
+
+import errno
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from gthreadsrv.http.body import ChunkedBody, LengthBody
+from gthreadsrv.http.errors import BodyTooLargeError, ProtocolError, ReadTimeoutError
+from gthreadsrv.http.head import HeadBuffer, split_head
+from gthreadsrv.worker.connection import Connection, State
+from gthreadsrv.worker.poller import READ
+from gthreadsrv.worker.upload import Upload
+from gthreadsrv.wsgi.exchange import ClientGoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gthreadsrv.http.limits import Limits
+    from gthreadsrv.http.parser import HeadParser
+    from gthreadsrv.settings import Settings
+    from gthreadsrv.worker.drain import Drain
+    from gthreadsrv.worker.pool import Pool
+    from gthreadsrv.worker.ports import Port
+    from gthreadsrv.worker.service import Service
+
+__all__ = ["FRESH_S", "Intake"]
+
+_RECEIVE_BYTES = 16 * 1024
+"""One read of a head: four times what browsers send with all their cookies."""
+
+_RECEIVE_BODY_BYTES = 256 * 1024
+
+FRESH_S = 0.005
+"""How long a thread is kept for a new connection that is still silent.
+
+A client sends its request right after the handshake; without this a worker would accept
+more of a burst than it has threads for, while other workers have some to spare.
+"""
+
+_EVICT_SHARE = 16
+"""At the connection limit a sixteenth of the idle ones go at once: a scan pays for many."""
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Intake:
+    """The reading side of one pool thread."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        settings: Settings,
+        limits: Limits,
+        ports: Mapping[int, Port],
+        parser: HeadParser,
+        service: Service,
+        drain: Drain,
+    ) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._limits = limits
+        self._ports = ports
+        self._parser = parser
+        self._service = service
+        self._drain = drain
+        self._row = service.row
+
+    # -- the leader's loop --------------------------------------------------------------
+
+    def next(self) -> Connection | None:
+        """Wait for a connection with a complete request; None when the pool ends."""
+        pool = self._pool
+        while True:
+            connection = self.next_now()
+            if connection is not None:
+                return connection
+            if pool.stopped.is_set():
+                return None
+            timeout_s = self._gate() if pool.fresh or pool.paused else None
+            pool.events.extend(pool.poller.poll(timeout_s))
+
+    def next_now(self) -> Connection | None:
+        """Return a connection with a complete request out of what has been reported."""
+        pool = self._pool
+        if pool.ready:
+            return pool.ready.popleft()
+        events = pool.events
+        while events:
+            fd, _mask = events.popleft()
+            connection = pool.connections.get(fd)
+            if connection is not None:
+                found = self._on_event(connection)
+            elif fd in self._ports:
+                found = self._on_listener(self._ports[fd])
+            else:
+                if fd == pool.poke_fd:
+                    self._on_poke()
+                found = None
+            if found is not None:
+                return found
+        return None
+
+    def _on_event(self, connection: Connection) -> Connection | None:
+        state = connection.state
+        if state <= State.READING:
+            return self._on_readable(connection)
+        if state is State.ACTIVE:
+            self._pool.unwatch_active(connection)
+        elif state is State.WRITING:
+            return self._on_writable(connection)
+        elif state is State.LINGERING:
+            self._on_lingering(connection)
+        return None
+
+    # -- accepting ----------------------------------------------------------------------
+
+    def _may_accept(self, now: float) -> bool:
+        """Say whether a thread is free for one connection more.
+
+        The kernel's backlog is the one queue that all workers share: what one of them
+        takes out must not wait while another has a thread to spare.
+        """
+        pool = self._pool
+        fresh = pool.fresh
+        while fresh and fresh[0].fresh_until <= now:
+            fresh.popleft()
+        return (
+            pool.accepting
+            and now >= pool.resume_at
+            and pool.free_threads() > sum(1 for one in fresh if one.fresh_until)
+            and len(pool.connections) < self._settings.worker_connections
+        )
+
+    def _gate(self) -> float | None:
+        """Watch the listeners or not; return how long the poller may wait, in seconds."""
+        pool = self._pool
+        now = monotonic()
+        if self._may_accept(now):
+            self.open_ports()
+            return None
+        self.close_ports()
+        if not pool.accepting:
+            return None
+        if pool.resume_at > now:
+            return pool.resume_at - now
+        # A fresh connection that has spoken or aged lets the next one in.
+        return max(0.0, pool.fresh[0].fresh_until - now) if pool.fresh else None
+
+    def open_ports(self) -> None:
+        """Have the poller report new connections.  The leader."""
+        pool = self._pool
+        pool.paused = False
+        for port in self._ports.values():
+            if not port.watched:
+                pool.poller.add(port.fd, READ)
+                port.watched = True
+
+    def close_ports(self) -> None:
+        """Leave new connections to the kernel's queue.  The leader."""
+        pool = self._pool
+        pool.paused = True
+        for port in self._ports.values():
+            if port.watched:
+                pool.poller.remove(port.fd)
+                port.watched = False
+
+    def _on_listener(self, port: Port) -> Connection | None:
+        """Accept one connection.  One: the poller reports again what is left."""
+        pool = self._pool
+        now = monotonic()
+        if not self._may_accept(now) and not self._evict():
+            self.close_ports()
+            return None
+        try:
+            sock, peer = port.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            # Another worker was quicker, or the client gave up.
+            return None
+        except OSError as error:
+            if error.errno not in _OUT_OF_RESOURCES:
+                raise
+            self._service.log_out_of_resources(error)
+            pool.resume_at = now + 1.0
+            self.close_ports()
+            return None
+        connection = Connection(
+            sock,
+            port,
+            peer,
+            self._settings.write_timeout,
+            trusted=port.trusted.includes(peer[0]),
+        )
+        pool.connections[connection.fd] = connection
+        self._row.count_accept()
+        # The request is often there already; then the poller never hears of the connection.
+        found = self._on_readable(connection)
+        if found is None and connection.state is State.IDLE:
+            connection.fresh_until = now + FRESH_S
+            pool.fresh.append(connection)
+            # A silent connection is as cheap as an idle one: browsers and balancers open
+            # them ahead of need.
+            pool.watch(connection, now + self._settings.keepalive)
+        return found
+
+    def _evict(self) -> bool:
+        """Close the oldest idle connections to make room; False when room is not what lacks."""
+        if len(self._pool.connections) < self._settings.worker_connections:
+            return False
+        idle = [one for one in self._pool.connections.values() if one.state is State.IDLE]
+        idle.sort(key=lambda one: one.deadline)
+        for connection in idle[: max(1, len(idle) // _EVICT_SHARE)]:
+            self._service.close(connection, "limit")
+        return bool(idle)
+
+    # -- reading ------------------------------------------------------------------------
+
+    def _on_readable(self, connection: Connection) -> Connection | None:
+        size = _RECEIVE_BYTES if connection.body is None else _RECEIVE_BODY_BYTES
+        try:
+            data, arrival_ns = connection.receive(connection.sock, size)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            self._service.lose(connection)
+            return None
+        if not data:
+            self._on_end(connection)
+            return None
+        connection.arrival_ns = arrival_ns
+        connection.read_at = now = monotonic()
+        connection.fresh_until = 0.0
+        if connection.state is State.IDLE:
+            connection.first_read = now
+        if self._digest(connection, data) is State.ACTIVE:
+            connection.move(State.ACTIVE)
+            return connection
+        return None
+
+    def _on_end(self, connection: Connection) -> None:
+        """Handle the client's end of stream."""
+        if connection.state is State.IDLE:
+            self._service.close(connection, "client")
+        else:
+            # RFC 9112 8: a request cut short is never given to the application.
+            self._service.lose(connection)
+
+    def _digest(self, connection: Connection, data: bytes) -> State | None:
+        """Take ``data`` into the request, and wait for more in the poller if need be."""
+        state = self.progress(connection, data)
+        if state is State.READING:
+            if connection.state is not State.READING:
+                connection.move(State.READING)
+            self._pool.watch(connection, connection.deadline)
+        return state
+
+    def progress(self, connection: Connection, data: bytes) -> State | None:
+        """Take ``data`` into the request and say where the connection now belongs.
+
+        ACTIVE: the request is complete.  READING: more must come, until the deadline that
+        has been set.  None: the request was refused, and the connection is seen to.
+        """
+        try:
+            complete = self._take(connection, data)
+        except ProtocolError as error:
+            self._service.refuse(connection, error)
+            return None
+        except ClientGoneError:
+            # The client left before our 100 (Continue).
+            self._service.lose(connection)
+            return None
+        except OSError as error:
+            # The disk that a large body was written to.
+            self._service.fail_upload(connection, error)
+            return None
+        if complete:
+            return State.ACTIVE
+        settings = self._settings
+        if connection.body is not None:
+            self._pool.expect(connection, connection.read_at + settings.body_timeout)
+        else:
+            # From the first byte, not the last: a head sent byte by byte gains no time.
+            self._pool.expect(connection, connection.first_read + settings.header_timeout)
+        return State.READING
+
+    def next_request(self, connection: Connection, now: float) -> State | None:
+        """Say where ``connection`` belongs after a response that keeps it alive."""
+        data = connection.rest
+        if not data:
+            self._pool.expect(connection, now + self._settings.keepalive)
+            return State.IDLE
+        connection.rest = b""
+        connection.first_read = connection.read_at
+        return self.progress(connection, data)
+
+    def _take(self, connection: Connection, data: bytes) -> bool:
+        head = connection.head
+        if head is None:
+            buffer = connection.buffer
+            if buffer is None:
+                end = split_head(data, self._limits)
+                if end > 0:
+                    connection.rest = data[end:]
+                    head = self._parser.parse(data if end == len(data) else data[:end])
+                else:
+                    buffer = connection.buffer = HeadBuffer(self._limits)
+            if buffer is not None:
+                raw = buffer.feed(data)
+                if raw is None:
+                    return False
+                connection.rest = buffer.rest
+                connection.buffer = None
+                head = self._parser.parse(raw)
+            assert head is not None  # noqa: S101 - one of the two branches set it
+            connection.head = head
+            if head.content_length <= 0 and not head.chunked:
+                return True
+            self._begin_body(connection)
+            data, connection.rest = connection.rest, b""
+            if not data:
+                return False
+        return self._take_body(connection, data)
+
+    def _begin_body(self, connection: Connection) -> None:
+        head = connection.head
+        assert head is not None  # noqa: S101 - the caller just set it
+        limit = self._limits.body
+        if head.chunked:
+            connection.body = ChunkedBody(self._limits)
+        else:
+            if limit and head.content_length > limit:
+                raise BodyTooLargeError(
+                    f"a body of {head.content_length} bytes, over limit_request_body {limit}"
+                )
+            connection.body = LengthBody(head.content_length)
+        connection.upload = Upload()
+        if head.expect_continue and not connection.rest:
+            connection.wire.send(_CONTINUE)
+
+    def _take_body(self, connection: Connection, data: bytes) -> bool:
+        body, upload = connection.body, connection.upload
+        assert body is not None  # noqa: S101 - a head that announces a body made both
+        assert upload is not None  # noqa: S101
+        for chunk in body.feed(data):
+            upload.write(chunk)
+        if not body.done:
+            return False
+        connection.rest = body.rest
+        connection.body = None
+        return True
+
+    # -- writing and closing -------------------------------------------------------------
+
+    def _on_writable(self, connection: Connection) -> Connection | None:
+        """Send on what a slow client had yet to take."""
+        state = self._service.flush(connection, self)
+        if state is State.WRITING or state is None:
+            return None
+        connection.move(state)
+        if state is State.ACTIVE:
+            return connection
+        self._pool.rewatch(connection)
+        return None
+
+    def _on_lingering(self, connection: Connection) -> None:
+        """Throw away what comes after our last word, so that no reset overtakes it."""
+        try:
+            data = connection.sock.recv(_RECEIVE_BODY_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        connection.linger_left -= len(data)
+        if not data or connection.linger_left <= 0:
+            self._service.close(connection, None)
+
+    # -- time ---------------------------------------------------------------------------
+
+    def _on_poke(self) -> None:
+        pool = self._pool
+        pool.poked()
+        now = monotonic()
+        if now >= pool.earliest:
+            self._sweep(now)
+        if self._drain.begun:
+            for connection in self._drain.advance(now, self.close_ports):
+                self._service.close(connection, pool.close_reason)
+
+    def _sweep(self, now: float) -> None:
+        """End every wait that has lasted too long, and find the next deadline."""
+        pool = self._pool
+        pool.earliest = float("inf")
+        for connection in list(pool.connections.values()):
+            state = connection.state
+            if connection.deadline > now:
+                # Also for one in a thread: it may be on its way back with this deadline.
+                pool.expect(connection, connection.deadline)
+            elif state in (State.ACTIVE, State.CLOSED):
+                continue
+            elif state is State.IDLE:
+                self._service.close(connection, "keepalive_timeout")
+            elif state is State.READING:
+                what = "head" if connection.head is None else "body"
+                self._service.refuse(
+                    connection, ReadTimeoutError(f"the request's {what} did not come in time")
+                )
+            else:
+                self._service.close(connection, "timeout")

@@ -1,0 +1,329 @@
+"""The threads of one worker: who leads, who follows, and how the lead changes hands.
+
+Leader/Followers (POSA2).  One thread, the leader, polls and reads.  What it then does
+with a complete request depends on how long this application's requests have been taking:
+
+* fast: the leader runs the request itself and polls again.  Should that request turn out
+  slow, the watchdog gives the lead to a follower after `PATIENCE_S`.
+* slow: the leader hands the requests it has read to followers side by side, gives one
+  more follower the lead, and runs the last request itself.  No thread waits on a queue.
+
+With every thread in the application nobody leads: the worker takes nothing new until the
+first of them is done.  That time is counted as saturated.
+
+`Pool.lock` guards `leader`, `idle`, `saturated`, `inline_since`, and each connection's
+`polled` and its moves out of ACTIVE.  It is never held over a system call that can wait.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from gthreadsrv.worker.connection import State
+from gthreadsrv.worker.poller import READ, WRITE, make_poller
+
+if TYPE_CHECKING:
+    from gthreadsrv.worker.connection import Connection
+    from gthreadsrv.worker.thread import PoolThread
+    from gthreadsrv_metrics.scoreboard import SlotRow
+
+__all__ = ["PATIENCE_S", "SLOW_S", "Order", "Pool", "Turn"]
+
+PATIENCE_S = 0.001
+"""How long a leader may be in the application before a follower gets the lead."""
+
+SLOW_S = 0.0005
+"""From this average on requests are handed out.  A hand-over costs some 50 us: a tenth."""
+
+_PACE_WEIGHT = 0.1
+
+
+class Order(Enum):
+    """What a parked thread may be woken for, besides a connection to serve."""
+
+    LEAD = 1
+    STOP = 2
+
+
+class Turn(Enum):
+    """What a thread does after a request."""
+
+    LEAD = 1
+    PARK = 2
+    AGAIN = 3
+    """Serve the same connection's next request."""
+
+
+class Pool:
+    """What the threads of a worker share."""
+
+    def __init__(self, slot: SlotRow, max_requests: int = 0) -> None:
+        self.lock = threading.Lock()
+        self.leader: PoolThread | None = None
+        self.idle: list[PoolThread] = []
+        """Parked threads, the warmest last."""
+        self.ready: deque[Connection] = deque()
+        """Connections whose request is complete.  Only the leader takes from it."""
+        self.events: deque[tuple[int, int]] = deque()
+        """Reported by the poller, not yet looked at.  Only the leader touches it."""
+        self.connections: dict[int, Connection] = {}
+        self.fresh: deque[Connection] = deque()
+        """Accepted a moment ago and still silent.  Only the leader touches it."""
+        self.accepting = True
+        self.paused = False
+        """Whether the poller does not report new connections now.  Only the leader touches it."""
+        self.resume_at = 0.0
+        """No accept before this instant: the process ran out of descriptors or memory."""
+        self.poller = make_poller()
+        self.pace_s = SLOW_S * 2
+        """Moving average of the time in the application.  Unknown counts as slow."""
+        self.inline_since = 0.0
+        """When the leader entered the application without giving up the lead; else 0."""
+        self.saturated = False
+        self.closing = False
+        """Responses end their connection: the worker drains."""
+        self.close_reason = "shutdown"
+        self.stopped = threading.Event()
+        self.earliest = float("inf")
+        """No connection's deadline is before this instant.  May be too early, never late."""
+        self.watchdog_sleeps = False
+        self.requests_left = max_requests or -1
+        """Requests until this worker asks to be replaced; never 0 without a limit."""
+        self._slot = slot
+        self._poke_read, self._poke_write = os.pipe()
+        os.set_blocking(self._poke_read, False)
+        os.set_blocking(self._poke_write, False)
+        self._watch_read, self._watch_write = os.pipe()
+        os.set_blocking(self._watch_read, False)
+        os.set_blocking(self._watch_write, False)
+        self.poller.add(self._poke_read, READ)
+
+    # -- wake-ups ---------------------------------------------------------------------
+
+    @property
+    def poke_fd(self) -> int:
+        """Readable after `poke`."""
+        return self._poke_read
+
+    @property
+    def watchdog_fd(self) -> int:
+        """Readable after `rouse_watchdog`."""
+        return self._watch_read
+
+    def poke(self) -> None:
+        """Make the leader look at its deadlines and flags.  Any thread."""
+        _ring(self._poke_write)
+
+    def poked(self) -> None:
+        """Take note of `poke`.  The leader."""
+        _hush(self._poke_read)
+
+    def rouse_watchdog(self) -> None:
+        """End the watchdog's sleep.  Any thread."""
+        self.watchdog_sleeps = False
+        _ring(self._watch_write)
+
+    def watchdog_roused(self) -> None:
+        """Take note of `rouse_watchdog`.  The watchdog."""
+        _hush(self._watch_read)
+
+    # -- the lead ---------------------------------------------------------------------
+
+    def free_threads(self) -> int:
+        """Return how many requests could start now.  The leader, which counts itself."""
+        return 1 + len(self.idle) - len(self.ready)
+
+    def go_inline(self, now: float) -> None:
+        """Note that the leader enters the application and keeps the lead.  The leader."""
+        self.inline_since = now
+        if not self.idle and not self.saturated:
+            self._saturate(now)
+
+    def hand_on(self, others: list[Connection], now: float) -> None:
+        """Start ``others`` on followers and give the lead away.  The leader.
+
+        There must be a follower for each of ``others``; the lead goes to one more, or to
+        nobody when there is none.
+        """
+        woken: list[PoolThread] = []
+        with self.lock:
+            for connection in others:
+                follower = self.idle.pop()
+                follower.task = connection
+                woken.append(follower)
+            if self.idle:
+                follower = self.idle.pop()
+                follower.task = Order.LEAD
+                woken.append(follower)
+                self.leader = follower
+            else:
+                self.leader = None
+                self._saturate(now)
+        for follower in woken:
+            follower.wake.release()
+
+    def promote(self, now: float) -> bool:
+        """Give the lead to a follower when the leader has been away too long.  The watchdog."""
+        with self.lock:
+            since = self.inline_since
+            if not since or now - since < PATIENCE_S:
+                return False
+            self.inline_since = 0.0
+            if not self.idle:
+                self.leader = None
+                return False
+            follower = self.idle.pop()
+            follower.task = Order.LEAD
+            self.leader = follower
+        follower.wake.release()
+        return True
+
+    def enlist(self, thread: PoolThread) -> bool:
+        """Make ``thread`` the leader when nobody leads (True), else a follower."""
+        with self.lock:
+            return self._take_or_park(thread)
+
+    def settle(
+        self, thread: PoolThread, connection: Connection, state: State | None, now: float
+    ) -> Turn:
+        """End ``connection``'s turn in ``thread`` and say what the thread does next.
+
+        ``state`` is where the connection goes; ACTIVE means that its next, pipelined
+        request is there already, None that it is seen to: closed or lingering.  Ends a
+        saturated stretch, since a thread is free again.
+        """
+        with self.lock:
+            if self.leader is thread:
+                self.inline_since = 0.0
+            if self.saturated:
+                self.saturated = False
+                self._slot.end_saturated(now)
+            self.requests_left -= 1
+            if not self.requests_left:
+                self.rouse_watchdog()
+            if state is State.ACTIVE:
+                if self.leader is not None and self.leader is not thread:
+                    # Somebody polls, so nobody waits for this thread.
+                    return Turn.AGAIN
+                self.ready.append(connection)
+            elif state is not None:
+                connection.move(state)
+                self._watch(connection)
+            return Turn.LEAD if self._take_or_park(thread) else Turn.PARK
+
+    def _take_or_park(self, thread: PoolThread) -> bool:
+        if self.leader is None:
+            self.leader = thread
+        if self.leader is thread:
+            return True
+        self.idle.append(thread)
+        return False
+
+    def _saturate(self, now: float) -> None:
+        self.saturated = True
+        self._slot.begin_saturated(now)
+
+    # -- connections ------------------------------------------------------------------
+
+    def _watch(self, connection: Connection) -> None:
+        """Have the poller report ``connection`` for what its state waits for."""
+        if connection.state is State.WRITING:
+            self.poller.add(connection.fd, WRITE)
+            connection.polled = True
+        elif not connection.polled:
+            self.poller.add(connection.fd, READ)
+            connection.polled = True
+
+    def watch(self, connection: Connection, deadline: float) -> None:
+        """Wait for ``connection`` in the poller until ``deadline``.  The leader."""
+        self.expect(connection, deadline)
+        with self.lock:
+            self._watch(connection)
+
+    def rewatch(self, connection: Connection) -> None:
+        """Go from waiting to write to waiting to read.  The leader."""
+        with self.lock:
+            self.poller.add(connection.fd, READ)
+            connection.polled = True
+
+    def linger(self, connection: Connection, deadline: float) -> None:
+        """Wait for the client's end of a connection that is shut on our side.  Its owner."""
+        self.expect(connection, deadline)
+        with self.lock:
+            connection.move(State.LINGERING)
+            self.poller.add(connection.fd, READ)
+            connection.polled = True
+
+    def expect(self, connection: Connection, deadline: float) -> None:
+        """Set ``connection``'s deadline (monotonic).  Its owner."""
+        connection.deadline = deadline
+        if deadline < self.earliest:  # noqa: PLR1730 - once per request; min() costs a call
+            self.earliest = deadline
+
+    def forget(self, connection: Connection) -> None:
+        """Let go of a connection whose socket is about to be closed.  Its owner.
+
+        Before the close: afterwards the descriptor's number may be another connection's.
+        """
+        with self.lock:
+            self.connections.pop(connection.fd, None)
+            connection.move(State.CLOSED)
+            if connection.polled:
+                self.poller.remove(connection.fd)
+                connection.polled = False
+
+    def unwatch_active(self, connection: Connection) -> bool:
+        """Stop reporting a connection that a thread has; False when it is back already.
+
+        Bytes that a client sends while its request runs would be reported again and
+        again.  The thread adds it again in `settle`.
+        """
+        with self.lock:
+            if connection.state is not State.ACTIVE:
+                return False
+            self.poller.remove(connection.fd)
+            connection.polled = False
+            return True
+
+    def note_pace(self, seconds: float) -> None:
+        """Learn from one request's time in the application.
+
+        Any thread: a lost update of an average harms nobody.
+        """
+        self.pace_s += (seconds - self.pace_s) * _PACE_WEIGHT
+
+    def stop(self) -> None:
+        """Send every parked thread home; the others follow as they come back."""
+        with self.lock:
+            self.stopped.set()
+            parked, self.idle = self.idle, []
+            for thread in parked:
+                thread.task = Order.STOP
+        for thread in parked:
+            thread.wake.release()
+        self.rouse_watchdog()
+
+    def close(self) -> None:
+        """Give back the pool's own descriptors, after its threads have ended."""
+        self.poller.close()
+        for fd in (self._poke_read, self._poke_write, self._watch_read, self._watch_write):
+            os.close(fd)
+
+
+def _ring(fd: int) -> None:
+    try:
+        os.write(fd, b"!")
+    except BlockingIOError:
+        # Full: it rings already.
+        return
+
+
+def _hush(fd: int) -> None:
+    try:
+        os.read(fd, 4096)
+    except BlockingIOError:
+        return

@@ -1,0 +1,162 @@
+"""A worker process from fork to exit: load, start the threads, watch, leave.
+
+Runs on the child's main thread.  The master has already reset signals and privileges.
+The exporter is run by this very code with another application and a scoreboard of its own.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import random
+import sys
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from gthreadsrv import log as logs
+from gthreadsrv.errors import AppLoadError
+from gthreadsrv.http.limits import Limits
+from gthreadsrv.http.parser import make_parser
+from gthreadsrv.http.response import HeadEncoder
+from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
+from gthreadsrv.worker.drain import Drain
+from gthreadsrv.worker.intake import Intake
+from gthreadsrv.worker.pool import Pool
+from gthreadsrv.worker.ports import Port, TrustedPeers
+from gthreadsrv.worker.service import Service
+from gthreadsrv.worker.thread import PoolThread
+from gthreadsrv.worker.watchdog import Watchdog
+from gthreadsrv_metrics.layout import M_SHUTTING_DOWN
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+    from gthreadsrv.settings import Settings
+    from gthreadsrv.worker.context import WorkerContext
+    from gthreadsrv_metrics.scoreboard import SlotRow
+
+__all__ = ["EXIT_NO_APPLICATION", "run_worker"]
+
+EXIT_NO_APPLICATION: Final = 3
+
+_JOIN_S: Final = 1.0
+
+
+def run_worker(context: WorkerContext) -> int:
+    """Serve until told to leave; return the process's exit status.
+
+    0: retired.  3: the application could not be loaded, and the master has been told why.
+    """
+    # SIGABRT is how the master asks a wedged interpreter for its stacks, before it kills.
+    faulthandler.enable(file=sys.__stderr__ or 2, all_threads=True)
+    app = _application(context)
+    if app is None:
+        return EXIT_NO_APPLICATION
+    slot = context.board.slot(context.slot)
+    settings = context.settings
+    pool = Pool(slot, _request_limit(settings) if context.role == "worker" else 0)
+    ports = _ports(context)
+    drain = Drain(
+        pool,
+        ports.values(),
+        settings.keepalive,
+        context.show_state,
+        whole=lambda: bool(context.board.master_cells[M_SHUTTING_DOWN]),
+    )
+    threads = _threads(context, app, pool, ports, drain)
+    watchdog = Watchdog(
+        pool,
+        slot,
+        context.channel,
+        drain,
+        threads=len(threads),
+        reopen_logs=logs.reopen,
+        beat=_Beat(context, pool, slot),
+    )
+    slot.heartbeat(monotonic())
+    pool.paused = True  # the first leader opens the ports
+    for thread in threads:
+        thread.start()
+    context.show_state("ready")
+    context.channel.send(WorkerReady())
+    if watchdog.run():
+        for thread in threads:
+            thread.join(_JOIN_S)
+    return 0
+
+
+def _application(context: WorkerContext) -> WSGIApplication | None:
+    if context.app is not None:
+        return context.app
+    try:
+        return context.load()
+    except AppLoadError as error:
+        context.channel.send(BootFailed(str(error), error.traceback))
+        return None
+
+
+def _request_limit(settings: Settings) -> int:
+    """Return after how many requests to ask for a replacement; 0 never.
+
+    The jitter keeps workers that started together from leaving together.
+    """
+    if not settings.max_requests:
+        return 0
+    jitter = settings.max_requests_jitter
+    return settings.max_requests + (random.randint(0, jitter) if jitter else 0)  # noqa: S311
+
+
+def _ports(context: WorkerContext) -> dict[int, Port]:
+    settings = context.settings
+    trusted = TrustedPeers(settings.forwarded_allow_ips)
+    ports = {}
+    for listener in context.listeners:
+        port = Port(
+            listener,
+            trusted,
+            multithread=settings.threads > 1,
+            multiprocess=settings.workers > 1,
+        )
+        ports[port.fd] = port
+    return ports
+
+
+def _threads(
+    context: WorkerContext,
+    app: WSGIApplication,
+    pool: Pool,
+    ports: dict[int, Port],
+    drain: Drain,
+) -> list[PoolThread]:
+    settings = context.settings
+    limits = Limits(
+        settings.limit_request_line,
+        settings.limit_request_fields,
+        settings.limit_request_field_size,
+        settings.limit_request_body,
+    )
+    encoder = HeadEncoder("gthreadsrv")
+    log = logs.get_logger()
+    threads = []
+    for index in range(settings.threads):
+        row = context.board.thread(context.slot, index)
+        service = Service(app, pool, row, settings, encoder, log)
+        parser = make_parser(settings.http_parser, limits)
+        intake = Intake(pool, settings, limits, ports, parser, service, drain)
+        threads.append(PoolThread(f"gthreadsrv-{index}", pool, intake, service))
+    return threads
+
+
+class _Beat:
+    """What goes with a heartbeat: the kernel's numbers, and the request limit."""
+
+    def __init__(self, context: WorkerContext, pool: Pool, slot: SlotRow) -> None:
+        self._context = context
+        self._pool = pool
+        self._slot = slot
+        self._asked = False
+
+    def __call__(self) -> None:
+        if self._pool.requests_left == 0 and not self._asked:
+            self._asked = True
+            self._context.channel.send(RetireRequested("max_requests"))
+

@@ -1,0 +1,391 @@
+"""A complete request through the application, and its response's end.
+
+`Service.run` is the middle of every request's way: environ, application, response, count,
+and where the connection goes next.  Runs in the serving thread; `refuse`, `flush` and
+`close` also in the leader, which may be another.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from dataclasses import dataclass
+from time import monotonic, time_ns
+from typing import IO, TYPE_CHECKING, Any
+
+from gthreadsrv.http.request import RequestHead
+from gthreadsrv.http.response import phrase
+from gthreadsrv.log import access_log
+from gthreadsrv.log.context import bind_request
+from gthreadsrv.log.context import clear as unbind_request
+from gthreadsrv.worker.connection import State
+from gthreadsrv.worker.request_start import seconds_since
+from gthreadsrv.wsgi.exchange import ClientGoneError, Exchange
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+    from structlog.typing import FilteringBoundLogger
+
+    from gthreadsrv.http.errors import ProtocolError
+    from gthreadsrv.http.response import HeadEncoder
+    from gthreadsrv.settings import Settings
+    from gthreadsrv.worker.connection import Connection
+    from gthreadsrv.worker.intake import Intake
+    from gthreadsrv.worker.pool import Pool
+    from gthreadsrv_metrics.scoreboard import ThreadRow
+
+__all__ = ["Pending", "Service"]
+
+_LINGER_S = 2.0
+_LINGER_BYTES = 256 * 1024
+
+# Stands in where the request could not be read.
+_UNREADABLE = RequestHead("", "", 1, [], -1, False, False, False, "", "", b"")
+
+_TEXT = [("Content-Type", "text/plain; charset=utf-8")]
+
+
+@dataclass(slots=True)
+class Pending:
+    """What is known of a response that has not left whole, for its count and log line."""
+
+    head: RequestHead
+    exchange: Exchange
+    started: float
+    app_s: float
+    queue_s: float
+    kernel: bool
+    body_in: int
+    environ: dict[str, Any]
+    wall_s: float
+    request_id: str
+    trace_id: str
+
+
+class Service:
+    """Serves requests on one pool thread."""
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        pool: Pool,
+        row: ThreadRow,
+        settings: Settings,
+        encoder: HeadEncoder,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._app = app
+        self._pool = pool
+        self.row = row
+        self._settings = settings
+        self._encoder = encoder
+        self._log = log
+
+    def enter_thread(self) -> None:
+        """Make the row that of the calling thread."""
+        self.row.attach(threading.get_native_id())
+
+    # -- a request ----------------------------------------------------------------------
+
+    def run(
+        self, connection: Connection, intake: Intake, now: float
+    ) -> tuple[State | None, float]:
+        """Serve ``connection``'s request; return where it goes next, and the instant.
+
+        ``now`` is the monotonic instant at which the thread took it on.
+        """
+        row, pool = self.row, self._pool
+        row.begin(now)
+        head = connection.head
+        assert head is not None  # noqa: S101 - a connection gets here with a request only
+        upload = connection.upload
+        body: IO[bytes]
+        if upload is None:
+            body, body_in = io.BytesIO(), 0
+        else:
+            body, body_in = upload.finish(), upload.size
+        wall_ns = time_ns()
+        kernel = connection.arrival_ns > 0
+        # The wall clock may be set back between arrival and now.
+        queue_s = (
+            max(0.0, (wall_ns - connection.arrival_ns) * 1e-9)
+            if kernel
+            else now - connection.read_at
+        )
+        exchange = Exchange(
+            head,
+            connection.wire,
+            self._encoder,
+            wall_ns * 1e-9,
+            keep_alive=head.keep_alive and not pool.closing,
+        )
+        environ = connection.port.environs.build(
+            head,
+            body,
+            -1 if upload is None else body_in,
+            connection.peer,
+            trusted=connection.trusted,
+        )
+        request_id, trace_id = bind_request(
+            environ.get("HTTP_X_REQUEST_ID"), environ.get("HTTP_TRACEPARENT")
+        )
+        if "HTTP_X_REQUEST_START" in environ and connection.trusted:
+            self._note_proxy_queue(environ["HTTP_X_REQUEST_START"], wall_ns * 1e-9)
+        gone = False
+        try:
+            result = self._app(environ, exchange.start_response)
+            try:
+                exchange.send_result(result)
+            finally:
+                close = getattr(result, "close", None)
+                if close is not None:
+                    close()
+        except ClientGoneError:
+            gone = True
+        except BaseException:  # noqa: BLE001 - the application's boundary: it may raise anything
+            exchange, gone = self._fail(connection, head, exchange)
+        done = monotonic()
+        app_s = done - now
+        pool.note_pace(app_s)
+        if upload is not None:
+            body.close()
+            connection.upload = None
+        connection.head = None
+        if exchange.complaint or exchange.dropped:
+            self._complain(head, exchange)
+
+        unbind_request()
+
+        pending = Pending(
+            head,
+            exchange,
+            connection.first_read,
+            app_s,
+            queue_s,
+            kernel,
+            body_in,
+            environ,
+            wall_ns * 1e-9,
+            request_id,
+            trace_id,
+        )
+        if gone:
+            row.abandon(done)
+            row.count_error("client_disconnect")
+            self.close(connection, "client")
+            return None, done
+        if connection.wire.outbox is not None:
+            row.abandon(done)
+            connection.pending = pending
+            connection.then_close = not exchange.keep_alive
+            pool.expect(connection, done + self._settings.write_timeout)
+            return State.WRITING, done
+        self._count(connection, pending, done)
+        if exchange.keep_alive:
+            return intake.next_request(connection, done), done
+        self._end(connection, lingering=head.keep_alive)
+        return None, done
+
+    def _fail(
+        self, connection: Connection, head: RequestHead, exchange: Exchange
+    ) -> tuple[Exchange, bool]:
+        """Log the application's exception and answer for it, if that can still be done."""
+        self.row.count_error("application_error")
+        self._log.error(
+            "application failed",
+            method=head.method,
+            target=head.target,
+            client=connection.peer[0],
+            exc_info=True,
+        )
+        if exchange.started:
+            # The client has a status already; only a cut connection can tell it more.
+            exchange.keep_alive = False
+            return exchange, False
+        answer = Exchange(
+            head,
+            connection.wire,
+            self._encoder,
+            time_ns() * 1e-9,
+            keep_alive=exchange.keep_alive,
+        )
+        try:
+            answer.start_response(phrase(500), _TEXT)
+            answer.send_result([b"Internal Server Error\n"])
+        except ClientGoneError:
+            return answer, True
+        return answer, False
+
+    def _complain(self, head: RequestHead, exchange: Exchange) -> None:
+        if exchange.complaint:
+            self._log.warning(
+                "response does not fit its head",
+                method=head.method,
+                target=head.target,
+                detail=exchange.complaint,
+            )
+        if exchange.dropped:
+            self._log.warning(
+                "hop-by-hop header not sent",
+                method=head.method,
+                target=head.target,
+                headers=list(exchange.dropped),
+            )
+
+    def _note_proxy_queue(self, text: str, now: float) -> None:
+        seconds = seconds_since(text, now)
+        if seconds is not None:
+            self.row.proxy_queue(seconds)
+
+    def _count(self, connection: Connection, pending: Pending, now: float) -> None:
+        """Count and log a response whose last byte the kernel has taken."""
+        exchange = pending.exchange
+        self.row.finish(
+            now,
+            method=pending.head.method,
+            status=exchange.code,
+            started=pending.started,
+            app_s=pending.app_s,
+            queue_s=pending.queue_s,
+            kernel=pending.kernel,
+            body_in=pending.body_in,
+            body_out=exchange.sent,
+            trace_id=pending.trace_id or None,
+        )
+        access = access_log()
+        if access is not None:
+            head = pending.head
+            access.log(
+                remote_addr=connection.peer[0],
+                method=head.method,
+                target=head.target,
+                version_minor=head.minor,
+                status=exchange.code,
+                bytes_sent=exchange.sent,
+                duration_s=now - pending.started,
+                started_wall=pending.wall_s,
+                headers=head.headers,
+                request_id=pending.request_id,
+                trace_id=pending.trace_id,
+                response_headers=exchange.headers,
+                environ=pending.environ,
+            )
+
+    # -- responses of our own --------------------------------------------------------------
+
+    def refuse(self, connection: Connection, error: ProtocolError) -> None:
+        """Answer a request that breaks the rules, and end the connection.  Its owner."""
+        self._log.info(
+            "request refused",
+            status=error.status,
+            reason=error.reason,
+            detail=error.detail,
+            client=connection.peer[0],
+        )
+        self._answer(connection, error.status, error.reason)
+
+    def fail_upload(self, connection: Connection, error: OSError) -> None:
+        """Answer a request whose body could not be stored.  Its owner."""
+        self._log.error("request body cannot be stored", detail=str(error))
+        self._answer(connection, 500, None)
+
+    def _answer(self, connection: Connection, status: int, reason: str | None) -> None:
+        head = connection.head or _UNREADABLE
+        now = monotonic()
+        exchange = Exchange(
+            head, connection.wire, self._encoder, time_ns() * 1e-9, keep_alive=False
+        )
+        text = phrase(status)
+        if reason is not None:
+            self.row.count_error(reason)
+        try:
+            exchange.start_response(text, _TEXT)
+            exchange.send_result([text.encode("ascii") + b"\n"])
+        except ClientGoneError:
+            self.close(connection, "client")
+            return
+        if connection.upload is not None:
+            connection.upload.discard()
+            connection.upload = None
+        wall_s = time_ns() * 1e-9
+        self._count(
+            connection,
+            Pending(
+                head, exchange, connection.first_read, 0.0, -1.0, False, 0, {}, wall_s, "", ""
+            ),
+            now,
+        )
+        self.row.count_close("error")
+        self._linger(connection)
+
+    def log_out_of_resources(self, error: OSError) -> None:
+        """Say why no connection is accepted for a second."""
+        self._log.error(
+            "cannot accept connections",
+            detail=error.strerror,
+            advice="raise the limit of open files, or lower worker_connections",
+        )
+
+    # -- the end of a response ---------------------------------------------------------------
+
+    def flush(self, connection: Connection, intake: Intake) -> State | None:
+        """Send more of a response; say where the connection belongs.  The leader.
+
+        None: it has ended, and is seen to.
+        """
+        now = monotonic()
+        try:
+            done = connection.wire.flush()
+        except ClientGoneError:
+            self.lose(connection)
+            return None
+        if not done:
+            self._pool.expect(connection, now + self._settings.write_timeout)
+            return State.WRITING
+        pending, connection.pending = connection.pending, None
+        if pending is not None:
+            self._count(connection, pending, now)
+        if connection.then_close:
+            self._end(connection, lingering=True)
+            return None
+        return intake.next_request(connection, now)
+
+    def lose(self, connection: Connection) -> None:
+        """Note that the client left in the middle of a request or response.  Its owner."""
+        self.row.count_error("client_disconnect")
+        self.close(connection, "client")
+
+    def _end(self, connection: Connection, *, lingering: bool) -> None:
+        """End a connection after its last response.
+
+        A client that did not ask for the end may have sent more already; closing on unread
+        bytes makes the kernel reset the connection, and the reset overtakes the response.
+        """
+        reason = self._pool.close_reason if self._pool.closing else "client"
+        self.row.count_close(reason)
+        if lingering or connection.rest:
+            self._linger(connection)
+        else:
+            self.close(connection, None)
+
+    def _linger(self, connection: Connection) -> None:
+        """Shut our side and wait a moment for the client's end (RFC 9112 9.6)."""
+        connection.linger_left = _LINGER_BYTES
+        connection.rest = b""
+        connection.buffer = connection.body = connection.head = None
+        if connection.wire.shut():
+            self._pool.linger(connection, monotonic() + _LINGER_S)
+        else:
+            self.close(connection, None)
+
+    def close(self, connection: Connection, reason: str | None) -> None:
+        """Close ``connection`` now, counted under ``reason`` unless it has been.  Its owner."""
+        if reason is not None:
+            self.row.count_close(reason)
+        self._pool.forget(connection)
+        connection.wire.close()
+        if connection.upload is not None:
+            connection.upload.discard()
+            connection.upload = None
+        connection.pending = None
+        connection.sock.close()

@@ -1,0 +1,102 @@
+"""One thread of the pool: it leads, serves, or is parked.
+
+The whole way of a request can be read here: `_lead` takes what the intake has read, runs
+it or hands it on, `_serve` runs it through the application and settles the connection.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from gthreadsrv.worker.pool import SLOW_S, Order, Turn
+
+if TYPE_CHECKING:
+    from gthreadsrv.worker.connection import Connection
+    from gthreadsrv.worker.intake import Intake
+    from gthreadsrv.worker.pool import Pool
+    from gthreadsrv.worker.service import Service
+
+__all__ = ["PoolThread"]
+
+
+class PoolThread:
+    """A thread with its own parser, its own scoreboard row, and a place to be parked."""
+
+    __slots__ = ("_intake", "_pool", "_service", "_thread", "task", "wake")
+
+    def __init__(self, name: str, pool: Pool, intake: Intake, service: Service) -> None:
+        self._pool = pool
+        self._intake = intake
+        self._service = service
+        self.task: Connection | Order | None = None
+        """What to do after `wake`; written by whoever takes the thread off the idle list."""
+        self.wake = threading.Lock()
+        self.wake.acquire()
+        # Daemon: a stuck application must not keep a process from leaving.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; the first of a pool becomes its leader."""
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread's end; False when it is still running."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def ident(self) -> int | None:
+        """The interpreter's id of the thread."""
+        return self._thread.ident
+
+    def _run(self) -> None:
+        self._service.enter_thread()
+        leads = self._pool.enlist(self)
+        while True:
+            if leads:
+                if self._lead():
+                    return
+                leads = False
+                continue
+            self.wake.acquire()
+            task, self.task = self.task, None
+            if task is Order.STOP:
+                return
+            if task is Order.LEAD:
+                leads = True
+            elif task is not None:
+                leads = self._serve(task, monotonic())
+
+    def _lead(self) -> bool:
+        """Poll, read and serve until the lead has gone (False) or the pool ends (True)."""
+        pool = self._pool
+        intake = self._intake
+        while True:
+            connection = intake.next()
+            if connection is None:
+                return True
+            if pool.pace_s < SLOW_S:
+                now = monotonic()
+                pool.go_inline(now)
+            else:
+                others: list[Connection] = []
+                free = pool.free_threads()
+                while len(others) + 1 < free:
+                    other = intake.next_now()
+                    if other is None:
+                        break
+                    others.append(other)
+                now = monotonic()
+                pool.hand_on(others, now)
+            if not self._serve(connection, now):
+                return False
+
+    def _serve(self, connection: Connection, now: float) -> bool:
+        """Serve ``connection``'s request, and those right behind it; True to lead next."""
+        while True:
+            state, now = self._service.run(connection, self._intake, now)
+            turn = self._pool.settle(self, connection, state, now)
+            if turn is not Turn.AGAIN:
+                return turn is Turn.LEAD

@@ -1,0 +1,149 @@
+"""A worker's main thread: signals, heartbeat, and the leader's stand-in.
+
+It sleeps until the next heartbeat while nothing happens.  While the leader runs requests
+itself it looks every millisecond whether one of them has become slow, and if so gives the
+lead to a follower.  It never serves, and never waits for anything but its poll.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from gthreadsrv.worker.connection import State
+from gthreadsrv.worker.pool import PATIENCE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from gthreadsrv.worker.channel import WorkerChannel
+    from gthreadsrv.worker.drain import Drain
+    from gthreadsrv.worker.pool import Pool
+    from gthreadsrv_metrics.scoreboard import SlotRow
+
+__all__ = ["BEAT_S", "Watchdog"]
+
+BEAT_S: Final = 1.0
+"""Between heartbeats: also the grain of connection deadlines."""
+
+_DRAIN_BEAT_S = 0.02
+"""Between looks at a pool that drains: its end must not wait for a heartbeat."""
+
+_CALM_TICKS = 100
+"""Idle looks after which the watchdog goes to sleep.  Rousing it costs two system calls
+and a thread switch, which a request every few milliseconds should not pay."""
+
+
+class Watchdog:
+    """Runs on the main thread, since Python delivers signals there."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        slot: SlotRow,
+        channel: WorkerChannel,
+        drain: Drain,
+        *,
+        threads: int,
+        reopen_logs: Callable[[], None],
+        beat: Callable[[], None],
+    ) -> None:
+        self._pool = pool
+        self._slot = slot
+        self._channel = channel
+        self._drain = drain
+        self._threads = threads
+        self._reopen_logs = reopen_logs
+        self._on_beat = beat
+        self._hasty = False
+        self._calm = 0
+        self._next_beat = 0.0
+
+    def run(self) -> bool:
+        """Watch until the pool has stopped (True) or must be left as it is (False)."""
+        pool = self._pool
+        signal_fd, signal_end = os.pipe()
+        for fd in (signal_fd, signal_end):
+            os.set_blocking(fd, False)
+        old = signal.set_wakeup_fd(signal_end, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
+            signal.signal(number, _arrived)
+        poll = select.poll()
+        poll.register(signal_fd, select.POLLIN)
+        poll.register(pool.watchdog_fd, select.POLLIN)
+        poll.register(self._channel, select.POLLIN)
+        try:
+            while not pool.stopped.is_set() and not self._hasty:
+                timeout_s = self._sleep_s(monotonic())
+                asked = monotonic()
+                for fd, _mask in poll.poll(timeout_s * 1000):
+                    if fd == signal_fd:
+                        self._on_signals(os.read(signal_fd, 512))
+                    elif fd == pool.watchdog_fd:
+                        pool.watchdog_roused()
+                        self._calm = 0
+                        self._next_beat = 0.0
+                    elif self._channel.master_gone():
+                        poll.unregister(fd)
+                        self._drain.begin()
+                self._tick(asked + timeout_s)
+        finally:
+            signal.set_wakeup_fd(old)
+            os.close(signal_fd)
+            os.close(signal_end)
+        return not self._hasty
+
+    def _sleep_s(self, now: float) -> float:
+        if self._drain.begun:
+            return _DRAIN_BEAT_S
+        if self._threads == 1 or self._calm >= _CALM_TICKS:
+            # From here on the leader rouses us when it next runs a request itself.
+            self._pool.watchdog_sleeps = self._threads > 1
+            return max(0.0, self._next_beat - now)
+        return PATIENCE_S
+
+    def _tick(self, due: float) -> None:
+        pool = self._pool
+        now = monotonic()
+        if pool.inline_since:
+            self._calm = 0
+            pool.promote(now)
+        else:
+            self._calm += 1
+        if self._drain.begun:
+            pool.poke()
+        if now >= self._next_beat:
+            self._beat(now, due)
+
+    def _beat(self, now: float, due: float) -> None:
+        pool = self._pool
+        self._next_beat = now + BEAT_S
+        self._slot.heartbeat(now)
+        self._slot.interpreter_wait(max(0.0, now - due))
+        states = [one.state for one in list(pool.connections.values())]
+        self._slot.connections(
+            states.count(State.READING),
+            states.count(State.ACTIVE),
+            states.count(State.WRITING),
+            states.count(State.IDLE),
+        )
+        if now >= pool.earliest:
+            pool.poke()
+        self._on_beat()
+
+    def _on_signals(self, numbers: bytes) -> None:
+        for number in numbers:
+            if number == signal.SIGTERM:
+                self._drain.begin()
+            elif number in (signal.SIGINT, signal.SIGQUIT):
+                self._hasty = True
+            elif number == signal.SIGUSR1:
+                self._reopen_logs()
+
+
+def _arrived(_number: int, _frame: FrameType | None) -> None:
+    """Let the wake-up descriptor speak: the loop acts, not the handler."""

@@ -1,0 +1,144 @@
+"""A connection's way out: straight to the kernel, the rest into an outbox.
+
+The `Sink` that an exchange writes to.  Used by the thread that owns the connection.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from typing import TYPE_CHECKING
+
+from gthreadsrv.worker.outbox import Outbox
+from gthreadsrv.wsgi.exchange import ClientGoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Wire"]
+
+# Files up to this size are read and sent with their head: one packet, one system call less.
+_SMALL_FILE_BYTES = 64 * 1024
+
+_MSG_MORE = getattr(socket, "MSG_MORE", 0)
+
+
+class Wire:
+    """Sends without blocking, except past the outbox's limit."""
+
+    __slots__ = ("_send", "_sock", "_timeout_s", "outbox")
+
+    def __init__(self, sock: socket.socket, timeout_s: float) -> None:
+        self._sock = sock
+        self._send: Callable[[bytes | memoryview], int] = sock.send
+        self._timeout_s = timeout_s
+        self.outbox: Outbox | None = None
+        """What the client has yet to take; None in the usual case."""
+
+    def send(self, data: bytes) -> None:
+        """Send ``data``.  Raises ClientGoneError when the client has gone."""
+        if self.outbox is not None:
+            self._queue(data)
+            return
+        try:
+            sent = self._send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            raise ClientGoneError(str(error)) from error
+        if sent < len(data):
+            self.outbox = Outbox()
+            self.outbox.keep(memoryview(data)[sent:])
+
+    def send_pair(self, first: bytes, second: bytes) -> None:
+        """Send both with one gathering system call."""
+        if self.outbox is not None:
+            self._queue(first)
+            self._queue(second)
+            return
+        try:
+            sent = self._sock.sendmsg((first, second))
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            raise ClientGoneError(str(error)) from error
+        if sent < len(first) + len(second):
+            self.outbox = Outbox()
+            if sent < len(first):
+                self.outbox.keep(memoryview(first)[sent:])
+            self.outbox.keep(memoryview(second)[max(0, sent - len(first)) :])
+
+    def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
+        """Send ``head`` and ``count`` bytes of a file after it."""
+        if count <= _SMALL_FILE_BYTES:
+            body = os.pread(fd, count, offset)
+            if len(body) < count:
+                raise ClientGoneError("a file became shorter while it was sent")
+            self.send(head + body)
+            return
+        if self.outbox is None:
+            try:
+                sent = self._sock.send(head, _MSG_MORE)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                raise ClientGoneError(str(error)) from error
+            if sent < len(head):
+                self.outbox = Outbox()
+                self.outbox.keep(memoryview(head)[sent:])
+        else:
+            self._queue(head)
+        if self.outbox is None:
+            self.outbox = Outbox()
+        self.outbox.add_file(fd, offset, count)
+        self.flush()
+
+    def flush(self) -> bool:
+        """Send what is left, as far as the client takes it; True when all has left."""
+        outbox = self.outbox
+        if outbox is None:
+            return True
+        try:
+            done = outbox.flush(self._sock)
+        except OSError as error:
+            raise ClientGoneError(str(error)) from error
+        if done:
+            outbox.close()
+            self.outbox = None
+        return done
+
+    def shut(self) -> bool:
+        """Tell the client that nothing more comes; False when it has gone already."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Give up what is left."""
+        if self.outbox is not None:
+            self.outbox.close()
+            self.outbox = None
+
+    def _queue(self, data: bytes) -> None:
+        outbox = self.outbox
+        if outbox is None:
+            self.send(data)
+            return
+        # The client may have caught up while the application computed.
+        if self.flush():
+            self.send(data)
+            return
+        while outbox.full:
+            # Only the client's standstill counts against it, not its slowness.
+            poll = select.poll()
+            poll.register(self._sock, select.POLLOUT)
+            if not poll.poll(self._timeout_s * 1000):
+                raise ClientGoneError("the client does not read")
+            if self.flush():
+                self.send(data)
+                return
+        outbox.add(data)
+

@@ -1,0 +1,1 @@
+"""From a parsed request to the application and back (PEP 3333)."""

@@ -1,0 +1,1 @@
+"""Tests: `unit` mirrors the packages, `system` runs real servers, `bench` measures them."""

@@ -1,0 +1,3 @@
+"""An application that raises while it is imported."""
+
+app = 1 / 0

@@ -1,0 +1,7 @@
+"""The table in Django's admin."""
+
+from django.contrib import admin
+
+from books.models import Book
+
+admin.site.register(Book)
