@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     # Kept for reloads, which must not see what -e or the application have set since.
     environ = dict(os.environ)
-    cwd = os.getcwd()
+    cwd = _working_directory(environ)
     try:
         loaded, sized = _load(words, environ, cwd)
         if loaded.settings.print_config or loaded.settings.check_config:
@@ -94,6 +94,15 @@ def _serve(
 
     announce(loaded, sized)
     return master.serve(loaded, reload)
+
+
+def _working_directory(environ: Mapping[str, str]) -> str:
+    """Where we are, by the name people use: a reload then follows a link that has moved."""
+    named, real = environ.get("PWD", ""), os.getcwd()
+    try:
+        return named if os.path.isabs(named) and os.path.samefile(named, real) else real
+    except OSError:  # a stale PWD
+        return real
 
 
 def _complain(error: GthreadsrvError) -> None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from gthreadsrv.http.request import RequestHead
 
 _MINORS: Final = {"HTTP/1.1": 1, "HTTP/1.0": 0}
-_CR = 13
 
 
 class _Events:
@@ -76,7 +75,7 @@ class HttptoolsParser:
                 # It waits for a body now, which is not its business.
                 self._renew()
         try:
-            method, target, version = str(head[: head.find(_CR)], "latin-1").split(" ")
+            method, target, version = head.partition(b"\r")[0].decode("latin-1").split(" ")
             minor = _MINORS[version]
             if method in METHODS and "#" not in target:
                 request = screen(method, target, minor, headers, self._limits)

@@ -125,9 +125,7 @@ def _find(name: str) -> Atom | None:
 def _variable(name: str) -> Atom:
     if name in _SECRET_VARIABLES:
         return lambda record: _HIDDEN if name in record.environ else _NONE
-    return lambda record: (
-        escaped(str(record.environ[name])) if name in record.environ else _NONE
-    )
+    return lambda record: escaped(str(record.environ[name])) if name in record.environ else _NONE
 
 
 def _hidden(record: Record, name: str, kind: str) -> str:

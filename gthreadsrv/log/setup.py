@@ -50,7 +50,11 @@ class _Output:
 
     def emit(self, level: str, fields: Mapping[str, Any]) -> None:
         """Write one line; a log that cannot be written has nowhere to complain."""
-        line = self.render(time.time(), level, {**fields, "pid": os.getpid(), **self.process})
+        # What the call says counts more: the master's lines name its workers' pids.
+        known = {**fields}
+        for name, value in (("pid", os.getpid()), *self.process.items()):
+            known.setdefault(name, value)
+        line = self.render(time.time(), level, known)
         with contextlib.suppress(OSError):
             self.file.write(line)
 
@@ -78,6 +82,9 @@ def configure(settings: Settings) -> None:
     if before.access is not None:
         before.access.close()
     logging.lastResort = _LastResort(logging.WARNING)
+    if output.access is not None and output.access.unknown:
+        atoms = " ".join(f"%({name})s" for name in output.access.unknown)
+        output.emit("warning", {"event": "unknown atoms in access_log_format", "atoms": atoms})
 
 
 def get_logger(**fields: object) -> FilteringBoundLogger:

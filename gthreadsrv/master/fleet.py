@@ -100,7 +100,7 @@ class Fleet:
         self._heartbeat = heartbeat
         self._reasons: list[SpawnReason] = ["boot"] * terms.target
         self._watched_from = float("-inf")
-        self._stopping = False
+        self.stopping = False
 
     # What happened
 
@@ -140,7 +140,7 @@ class Fleet:
         )
         self.registry.release(worker)
         verdict = None
-        if not self._stopping and (departure is None or departure.reason == "boot_error"):
+        if not self.stopping and (departure is None or departure.reason == "boot_error"):
             stable = worker.ready_at is not None and now - worker.ready_at >= STABLE_AFTER_S
             if booting:
                 load_error = os.waitstatus_to_exitcode(status) == BOOT_FAILED_EXIT_CODE
@@ -169,7 +169,7 @@ class Fleet:
 
     def stop(self, now: float, grace_s: float, *, quick: bool) -> list[Step]:
         """Tell everybody to leave within `grace_s`, and fork nobody from now on."""
-        self._stopping = True
+        self.stopping = True
         steps: list[Step] = []
         for worker in self.registry:
             # Some have their orders already: those may get less time now, never more.
@@ -193,7 +193,7 @@ class Fleet:
         steps: list[Step] = []
         self._credit(now)
         self._abort_silent(now, steps)
-        if not self._stopping:
+        if not self.stopping:
             self._retire_surplus(now, steps)
             self._settle(steps)
             self._fill(now, steps)
@@ -203,7 +203,7 @@ class Fleet:
     def next_deadline(self, now: float) -> float | None:
         """When `reconcile` has something to do although nothing happens; None: never."""
         instants = [self._worker_deadline(worker) for worker in self.registry]
-        if not self._stopping and self._short() and self.backoff.retry_at > now:
+        if not self.stopping and self._short() and self.backoff.retry_at > now:
             instants.append(self.backoff.retry_at)
         due = [instant for instant in instants if instant is not None]
         return min(due, default=None)

@@ -2,6 +2,8 @@
 
 As PID 1 of a container the master inherits orphans it never heard of; they are reaped like
 its own, and the caller tells them apart by pid. Never blocks.
+
+A KILL by the kernel's OOM killer looks like any other; the cgroup's own counter tells.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gthreadsrv_metrics.cgroup import read_cgroup
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from resource import struct_rusage
 
 
@@ -34,3 +38,23 @@ def reap() -> Iterator[ChildExited]:
         if pid == 0:
             return
         yield ChildExited(pid, status, usage)
+
+
+def cgroup_oom_kills() -> int:
+    """Processes of this container that the kernel has killed for memory; 0 where unknown."""
+    return read_cgroup().oom_kills or 0
+
+
+class OomCounter:
+    """How far the count has moved; read when a worker was killed, not before."""
+
+    __slots__ = ("_read", "_seen")
+
+    def __init__(self, read: Callable[[], int] = cgroup_oom_kills) -> None:
+        self._read = read
+        self._seen = read()
+
+    def moved(self) -> int:
+        """OOM kills since the last call, or since the start."""
+        before, self._seen = self._seen, self._read()
+        return max(0, self._seen - before)

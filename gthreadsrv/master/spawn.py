@@ -44,10 +44,10 @@ def _live(run: Callable[[], int], signals: SignalInbox) -> NoReturn:
     try:
         signals.reset_in_child()
         code = _exit_code(run)
-        # What the interpreter does at its end: threading._shutdown joins non-daemon threads and
-        # stops the executors' own, then atexit runs.
-        getattr(threading, "_shutdown", _flush)()
-        atexit._run_exitfuncs()
+        # What the interpreter does at its end: the first joins non-daemon threads and stops those
+        # of executors. multiprocessing ends its forked children in the same way.
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
+        atexit._run_exitfuncs()  # noqa: SLF001
         _flush()
     finally:
         os._exit(code)

@@ -61,3 +61,16 @@ def _drop_syns(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+def resume_new_connections(listener: Listener) -> bool:
+    """Open the way in again; False where it was not only shut but taken away (an unlinked file)."""
+    if not listener.owned:
+        return True
+    if listener.kind == "unix" or sys.platform != "linux":
+        return False
+    try:
+        listener.sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+    except OSError:
+        return False
+    return True

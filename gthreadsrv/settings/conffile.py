@@ -40,9 +40,9 @@ def find(named: str | None, cwd: str) -> str | None:
     return path if os.path.isfile(path) else None
 
 
-def execute(path: str, named_by: str, known: Collection[str]) -> FileValues:
+def execute(path: str, named_by: str, known: Collection[str], cwd: str) -> FileValues:
     """Run the file and read the names in `known` from it; `named_by` said to use it."""
-    shown = _shown(path)
+    shown = _shown(path, cwd)
     try:
         with open(path, "rb") as file:
             source = file.read()
@@ -138,7 +138,7 @@ def _unknown(name: str, place: str, known: Collection[str]) -> str:
     return f"{place}: {name} is no setting and has no effect; {hint}"
 
 
-def _shown(path: str) -> str:
-    """The path as people would write it: relative where it lies below where we are."""
-    relative = os.path.relpath(path)
+def _shown(path: str, cwd: str) -> str:
+    """The path as people would write it: relative where it lies below where we started."""
+    relative = os.path.relpath(path, cwd)
     return path if relative.startswith("..") else relative

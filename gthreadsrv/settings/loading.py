@@ -41,7 +41,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> Loaded:
     warnings = list(_misspelt(environ))
     config = conffile.find(_as_config(named, named_by), cwd)
     if config is not None:
-        warnings += _from_file(config, named_by, values, origins)
+        warnings += _from_file(config, named_by, cwd, values, origins)
     for name, (value, origin) in flags.items():
         values[name], origins[name] = value, origin
 
@@ -107,9 +107,13 @@ def _split(setting: Setting, text: str, origin: Origin) -> object:
 
 
 def _from_file(
-    path: str, named_by: Origin | None, values: dict[str, object], origins: dict[str, Origin]
+    path: str,
+    named_by: Origin | None,
+    cwd: str,
+    values: dict[str, object],
+    origins: dict[str, Origin],
 ) -> tuple[str, ...]:
-    found = conffile.execute(path, str(named_by or "default"), BY_FILE_NAME)
+    found = conffile.execute(path, str(named_by or "default"), BY_FILE_NAME, cwd)
     for file_name, value in found.values.items():
         name = BY_FILE_NAME[file_name].name
         values[name] = value
@@ -133,9 +137,7 @@ def _convert(setting: Setting, value: object, origin: Origin) -> Any:
 
 def _wrong(setting: Setting, origin: Origin, what: str) -> ConfigError:
     what = " ".join(what.split())
-    return ConfigError(
-        f"{setting.file_name}: {what} (set by {origin}); allowed: {setting.allowed}"
-    )
+    return ConfigError(f"{setting.file_name}: {what} (set by {origin}); allowed: {setting.allowed}")
 
 
 def _settle(
@@ -144,9 +146,7 @@ def _settle(
     """What depends on more than one value: paths, and what `sync` means."""
     chdir = os.path.normpath(os.path.join(cwd, settings.chdir))
     if not os.path.isdir(chdir):
-        raise _wrong(
-            BY_NAME["chdir"], origins["chdir"], f"{settings.chdir!r} is not a directory"
-        )
+        raise _wrong(BY_NAME["chdir"], origins["chdir"], f"{chdir!r} is not a directory")
     settings = dataclasses.replace(
         settings,
         chdir=chdir,

@@ -20,7 +20,7 @@ _replaced: dict[str, str | None] = {}
 
 def enter(settings: Settings) -> None:
     """Change to `chdir`, put `pythonpath` and it first on `sys.path`, set `raw_env`."""
-    os.chdir(settings.chdir or os.getcwd())
+    os.chdir(settings.chdir)
     for path in (settings.chdir, *reversed(settings.pythonpath)):
         if path in sys.path:
             sys.path.remove(path)

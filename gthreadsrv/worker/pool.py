@@ -73,6 +73,8 @@ class Pool:
         self.connections: dict[int, Connection] = {}
         self.fresh: deque[Connection] = deque()
         """Accepted a moment ago and still silent.  Only the leader touches it."""
+        self.in_hand = 0
+        """Requests the leader has read and not started yet.  Only the leader touches it."""
         self.accepting = True
         self.paused = False
         """Whether the poller does not report new connections now.  Only the leader touches it."""
@@ -93,6 +95,7 @@ class Pool:
         self.watchdog_sleeps = False
         self.requests_left = max_requests or -1
         """Requests until this worker asks to be replaced; never 0 without a limit."""
+        self.limit_reached = False
         self._slot = slot
         self._poke_read, self._poke_write = os.pipe()
         os.set_blocking(self._poke_read, False)
@@ -135,7 +138,7 @@ class Pool:
 
     def free_threads(self) -> int:
         """Return how many requests could start now.  The leader, which counts itself."""
-        return 1 + len(self.idle) - len(self.ready)
+        return 1 + len(self.idle) - len(self.ready) - self.in_hand
 
     def go_inline(self, now: float) -> None:
         """Note that the leader enters the application and keeps the lead.  The leader."""
@@ -150,6 +153,7 @@ class Pool:
         nobody when there is none.
         """
         woken: list[PoolThread] = []
+        self.in_hand = 0
         with self.lock:
             for connection in others:
                 follower = self.idle.pop()
@@ -204,6 +208,7 @@ class Pool:
                 self._slot.end_saturated(now)
             self.requests_left -= 1
             if not self.requests_left:
+                self.limit_reached = True
                 self.rouse_watchdog()
             if state is State.ACTIVE:
                 if self.leader is not None and self.leader is not thread:

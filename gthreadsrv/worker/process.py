@@ -7,6 +7,7 @@ The exporter is run by this very code with another application and a scoreboard 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import random
 import sys
 from time import monotonic
@@ -26,11 +27,13 @@ from gthreadsrv.worker.service import Service
 from gthreadsrv.worker.thread import PoolThread
 from gthreadsrv.worker.watchdog import Watchdog
 from gthreadsrv_metrics.layout import M_SHUTTING_DOWN
+from gthreadsrv_metrics.proc import OwnTimes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from gthreadsrv.settings import Settings
+    from gthreadsrv.worker.channel import WorkerChannel
     from gthreadsrv.worker.context import WorkerContext
     from gthreadsrv_metrics.scoreboard import SlotRow
 
@@ -63,6 +66,7 @@ def run_worker(context: WorkerContext) -> int:
         whole=lambda: bool(context.board.master_cells[M_SHUTTING_DOWN]),
     )
     threads = _threads(context, app, pool, ports, drain)
+    beat = _Beat(context.channel, pool, slot)
     watchdog = Watchdog(
         pool,
         slot,
@@ -70,8 +74,9 @@ def run_worker(context: WorkerContext) -> int:
         drain,
         threads=len(threads),
         reopen_logs=logs.reopen,
-        beat=_Beat(context, pool, slot),
+        beat=beat,
     )
+    gc.callbacks.append(_GcWatch(slot))
     slot.heartbeat(monotonic())
     pool.paused = True  # the first leader opens the ports
     for thread in threads:
@@ -81,6 +86,7 @@ def run_worker(context: WorkerContext) -> int:
     if watchdog.run():
         for thread in threads:
             thread.join(_JOIN_S)
+    beat()
     return 0
 
 
@@ -149,14 +155,28 @@ def _threads(
 class _Beat:
     """What goes with a heartbeat: the kernel's numbers, and the request limit."""
 
-    def __init__(self, context: WorkerContext, pool: Pool, slot: SlotRow) -> None:
-        self._context = context
+    def __init__(self, channel: WorkerChannel, pool: Pool, slot: SlotRow) -> None:
+        self._channel = channel
         self._pool = pool
-        self._slot = slot
+        self._times = OwnTimes(slot)
         self._asked = False
 
     def __call__(self) -> None:
-        if self._pool.requests_left == 0 and not self._asked:
+        self._times.record()
+        if self._pool.limit_reached and not self._asked:
             self._asked = True
-            self._context.channel.send(RetireRequested("max_requests"))
+            self._channel.send(RetireRequested("max_requests"))
 
+
+class _GcWatch:
+    """Times garbage collections.  They never overlap, so one start is enough."""
+
+    def __init__(self, slot: SlotRow) -> None:
+        self._slot = slot
+        self._started = 0.0
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._started = monotonic()
+        elif self._started:
+            self._slot.gc_pause(monotonic() - self._started, info["generation"])

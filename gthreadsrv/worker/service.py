@@ -318,6 +318,10 @@ class Service:
         self.row.count_close("error")
         self._linger(connection)
 
+    def log_bug(self, error: BaseException) -> None:
+        """Report a fault of the server's own, before the worker ends."""
+        self._log.critical("bug in the server, the worker ends", exc_info=error)
+
     def log_out_of_resources(self, error: OSError) -> None:
         """Say why no connection is accepted for a second."""
         self._log.error(

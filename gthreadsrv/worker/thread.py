@@ -6,6 +6,7 @@ it or hands it on, `_serve` runs it through the application and settles the conn
 
 from __future__ import annotations
 
+import os
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from gthreadsrv.worker.pool import Pool
     from gthreadsrv.worker.service import Service
 
-__all__ = ["PoolThread"]
+__all__ = ["EXIT_BUG", "PoolThread"]
+
+EXIT_BUG = 70
+"""Exit status after a fault of ours (sysexits.h: EX_SOFTWARE)."""
 
 
 class PoolThread:
@@ -52,6 +56,15 @@ class PoolThread:
         return self._thread.ident
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - our own bug: nothing may pass unseen
+            # A pool that lost a thread in an unknown state may have no leader any more;
+            # the master replaces a worker that ends.
+            self._service.log_bug(error)
+            os._exit(EXIT_BUG)
+
+    def _work(self) -> None:
         self._service.enter_thread()
         leads = self._pool.enlist(self)
         while True:
@@ -82,12 +95,13 @@ class PoolThread:
                 pool.go_inline(now)
             else:
                 others: list[Connection] = []
-                free = pool.free_threads()
-                while len(others) + 1 < free:
+                pool.in_hand = 1
+                while pool.free_threads() > 0:
                     other = intake.next_now()
                     if other is None:
                         break
                     others.append(other)
+                    pool.in_hand += 1
                 now = monotonic()
                 pool.hand_on(others, now)
             if not self._serve(connection, now):

@@ -179,12 +179,12 @@ def _check(wanted: _Spec, found: object) -> None:
     try:
         signature.bind({}, None)
     except TypeError:
+        taken = ", ".join(signature.parameters)
         hint = ""
         if wanted.call is None and wanted.names and not _required(signature):
             hint = f"; if it is a factory, write '{name}()'"
         raise AppLoadError(
-            f"application {name!r} does not take environ and start_response but "
-            f"{signature}{hint}"
+            f"application {name!r} does not take environ and start_response but ({taken}){hint}"
         ) from None
 
 

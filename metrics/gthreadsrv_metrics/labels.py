@@ -38,7 +38,7 @@ TIMEOUT_ACTIONS: Final = ("logged", "interrupted", "worker_replaced")
 QUEUE_SOURCES: Final = ("kernel", "user")
 CPU_MODES: Final = ("user", "system")
 GC_GENERATIONS: Final = ("0", "1", "2")
-SCRAPE_SOURCES: Final = ("proc", "cgroup", "kernel", "app_file", "app_name")
+SCRAPE_SOURCES: Final = ("app_file", "app_metric", "proc", "kernel", "cgroup")
 
 DURATION_BOUNDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,

@@ -5,7 +5,7 @@ double in native order on an 8-byte boundary, at ``8 * index``:
 
     master row      MASTER_CELLS cells               written by the master
     listener table  LISTENER_CELLS cells a listener  written by the master
-    exporter row    EXPORTER_CELLS cells             written by the exporter process
+    exporter row    EXPORTER_CELLS cells             written by whoever exports
     directory       DIRECTORY_CELLS cells a slot     written by the master
     -- next page --
     slot rows       SLOT_CELLS cells (1 page) each   written by that slot's worker

@@ -50,7 +50,7 @@ class Connection:
         self.sock = sock
         self._buffer = b""
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Connection:  # noqa: PYI034 - typing.Self came with 3.11
         return self
 
     def __exit__(

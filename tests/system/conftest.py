@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,10 @@ class Servers:
 
     def finish(self) -> None:
         """Stop what still runs; each must leave with 0, quietly, and leave no process behind."""
+        if sys.exc_info()[0] is not None:
+            # A test's own failure must not be hidden behind what it did to the server.
+            self.kill()
+            return
         try:
             for server, allow_errors in self.started:
                 if server.process.poll() is None:
@@ -47,8 +52,12 @@ class Servers:
                     assert bad == [], f"errors were logged\n{server.report()}"
                     assert server.noise == [], f"not JSON\n{server.report()}"
         finally:
-            for server, _ in self.started:
-                server.kill()
+            self.kill()
+
+    def kill(self) -> None:
+        """End them all."""
+        for server, _ in self.started:
+            server.kill()
 
 
 def bind_for(transport: str, folder: Path) -> str:
@@ -70,15 +79,11 @@ class Combination:
         servers = Servers(self.folder)
         record = {"RECORD": str(self.folder / "record")}
         options["env"] = {**record, **options.get("env", {})}
+        bind = (bind_for(self.transport, self.folder),)
         try:
-            yield servers(
-                app,
-                "--http-parser",
-                self.parser,
-                *args,
-                bind=(bind_for(self.transport, self.folder),),
-                **options,
-            )
+            server = servers(app, "--http-parser", self.parser, *args, bind=bind, **options)
+            server.wait_log("worker ready", options.get("workers", 1))
+            yield server
         finally:
             servers.finish()
 

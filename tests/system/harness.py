@@ -292,7 +292,7 @@ class Server:
 
         return wait_until(right, what=f"{count} workers\n{self.report()}")
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send the master a signal."""
         os.kill(self.pid, number)
 
@@ -301,16 +301,14 @@ class Server:
         try:
             code = self.process.wait(deadline_s)
         except subprocess.TimeoutExpired:
-            raise AssertionError(
-                f"still running after {deadline_s} s\n{self.report()}"
-            ) from None
+            raise AssertionError(f"still running after {deadline_s} s\n{self.report()}") from None
         self._join_readers()
         return code
 
     def stop(self, number: signal.Signals = signal.SIGTERM, deadline_s: float = DEADLINE_S) -> int:
         """Stop the server and return its exit code."""
         if self.process.poll() is None:
-            self.signal(number)
+            self.send_signal(number)
         return self.wait_exit(deadline_s)
 
     def kill(self) -> None:

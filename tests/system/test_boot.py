@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import stat
 from pathlib import Path
@@ -71,9 +70,7 @@ def test_wrong_value_is_one_line_and_exit_code_2(
 
 def test_wrong_value_tells_where_it_was_set(tmp_path: Path) -> None:
     """The message names the variable or the file that holds the wrong value."""
-    by_variable = run_cli(
-        "gthreadsrv.demo:app", cwd=tmp_path, env={"GTHREADSRV_THREADS": "none"}
-    )
+    by_variable = run_cli("gthreadsrv.demo:app", cwd=tmp_path, env={"GTHREADSRV_THREADS": "none"})
     (tmp_path / "gthreadsrv.conf.py").write_text("timeout = 'long'\n")
     by_file = run_cli("gthreadsrv.demo:app", cwd=tmp_path)
 

@@ -46,7 +46,7 @@ class Browser:
         for _ in range(PARALLEL):
             self._open()
 
-    def __enter__(self) -> Browser:
+    def __enter__(self) -> Browser:  # noqa: PYI034 - typing.Self came with 3.11
         return self
 
     def __exit__(

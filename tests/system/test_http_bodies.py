@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.client import Connection, build_request, chunked, dribble
+from tests.system.client import build_request, chunked, dribble
 from tests.system.conftest import Combination
-from tests.system.harness import Server, wait_until
+from tests.system.harness import Server
 
 MIB = 1024 * 1024
+
 
 @pytest.fixture(scope="module")
 def web(combination: Combination) -> Iterator[Server]:
@@ -21,10 +22,12 @@ def web(combination: Combination) -> Iterator[Server]:
     with combination.server("behaviours:app", threads=2) as server:
         yield server
 
+
 def pattern(size: int) -> bytes:
     """Bytes in which a lost or doubled block shows."""
     block = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(64))
     return (block * (size // len(block) + 1))[:size]
+
 
 def resident_bytes(pid: int) -> int:
     """The memory a process holds now."""
@@ -32,6 +35,7 @@ def resident_bytes(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     raise AssertionError("no VmRSS")
+
 
 @pytest.mark.parametrize("size", [0, 1, 8191, 65_536, 65_537, MIB, 5 * MIB])
 def test_body_with_length(web: Server, size: int) -> None:
@@ -41,6 +45,7 @@ def test_body_with_length(web: Server, size: int) -> None:
         connection.request("POST", "/echo", body=body)
         assert connection.response().body == body
         assert connection.get("/hello").body == b"hello\n"
+
 
 @pytest.mark.parametrize("piece", [1, 100, 8192, 300_000])
 def test_body_in_chunks(web: Server, piece: int) -> None:
@@ -57,12 +62,14 @@ def test_body_in_chunks(web: Server, piece: int) -> None:
         assert connection.response().body == b"first" + body
         assert connection.get("/hello").body == b"hello\n"
 
+
 def test_chunked_body_byte_by_byte(web: Server) -> None:
     """However a chunked body is cut, it is the same body."""
     with web.connect() as connection:
         body = chunked([b"abc", b"defgh"], trailer=b"T: 1\r\n")
         dribble(connection, build_request("POST", "/echo", {"Transfer-Encoding": "chunked"}, body))
         assert connection.response().body == b"abcdefgh"
+
 
 @pytest.mark.parametrize("how", ["pieces", "readline", "readlines", "iterate", "mixed"])
 def test_every_way_to_read(web: Server, how: str) -> None:
@@ -73,6 +80,7 @@ def test_every_way_to_read(web: Server, how: str) -> None:
             connection.request("POST", f"/read_by?how={how}", body=body)
             assert connection.response().body == body
 
+
 def test_expect_continue(web: Server) -> None:
     """A client that waits for 100 gets it, then its answer."""
     with web.connect() as connection:
@@ -81,6 +89,7 @@ def test_expect_continue(web: Server) -> None:
         connection.send(b"body")
         assert connection.response().body == b"body"
         assert connection.get("/hello").body == b"hello\n"
+
 
 def test_expect_continue_with_chunks(web: Server) -> None:
     """The same for a chunked body."""
@@ -91,17 +100,20 @@ def test_expect_continue_with_chunks(web: Server) -> None:
         connection.send(chunked([b"bo", b"dy"]))
         assert connection.response().body == b"body"
 
+
 def test_no_100_when_the_body_has_come(web: Server) -> None:
     """A client that did not wait is not told to go on."""
     with web.connect() as connection:
         connection.request("POST", "/echo", {"Expect": "100-continue"}, b"body")
         assert connection.response().body == b"body"
 
+
 def test_no_100_for_http_1_0(web: Server) -> None:
     """An HTTP/1.0 client is never sent a 100 (RFC 9110 10.1.1)."""
     with web.connect() as connection:
         connection.request("POST", "/echo", {"Expect": "100-continue"}, b"body", minor=0)
         assert connection.response().body == b"body"
+
 
 def test_unread_body_is_not_taken_for_a_request(web: Server) -> None:
     """What the application leaves unread is never parsed as the next request."""
@@ -116,6 +128,7 @@ def test_unread_body_is_not_taken_for_a_request(web: Server) -> None:
             else:
                 connection.expect_silence()
                 assert connection.get("/hello").body == b"hello\n"
+
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_large_upload_does_not_fill_the_memory(web: Server, framing: str) -> None:
@@ -136,6 +149,7 @@ def test_large_upload_does_not_fill_the_memory(web: Server, framing: str) -> Non
         assert connection.response().body == b"%d" % (MIB * count)
         assert resident_bytes(pid) - before < 16 * MIB
 
+
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_body_cut_short_never_reaches_the_application(
     web: Server, combination: Combination, framing: str
@@ -153,6 +167,7 @@ def test_body_cut_short_never_reaches_the_application(
 
     assert combination.recorded() == before
 
+
 def test_client_that_leaves_in_its_body_harms_nobody(web: Server) -> None:
     """Clients that vanish in the middle of an upload leave the server as it was."""
     for _ in range(10):
@@ -161,6 +176,7 @@ def test_client_that_leaves_in_its_body_harms_nobody(web: Server) -> None:
         connection.close()
 
     assert web.get("/hello").body == b"hello\n"
+
 
 def test_upload_and_answer_larger_than_any_socket_buffer(web: Server) -> None:
     """A client that sends everything before it reads anything is served."""

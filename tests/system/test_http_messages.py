@@ -112,7 +112,9 @@ def test_pipelined_requests_are_answered_in_order(web: Server) -> None:
         [
             build_request("POST", "/echo", body=b"one"),
             build_request("GET", "/pieces?n=2&size=3"),
-            build_request("POST", "/echo", {"Transfer-Encoding": "chunked"}, chunked([b"t", b"wo"])),
+            build_request(
+                "POST", "/echo", {"Transfer-Encoding": "chunked"}, chunked([b"t", b"wo"])
+            ),
             build_request("HEAD", "/hello"),
             build_request("POST", "/ignore_body", body=b"not read"),
             build_request("GET", "/hello", {"Connection": "close"}),

@@ -101,7 +101,7 @@ def test_access_log_combined(serve: Servers) -> None:
     [line] = access_lines(server, path, 1)
 
     found = re.fullmatch(
-        r'127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] '
+        r"127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "
         r'"GET /blob\?n=5 HTTP/1\.1" 200 5 "http://from/" "((?:[^"\\]|\\.)*)"',
         line,
     )

@@ -188,7 +188,7 @@ def test_exits_and_spawns_have_reasons(serve: Servers) -> None:
     assert server.sample(exits) == 0
     assert len(server.samples(exits)) >= 10
     old = server.wait_workers(2)
-    server.signal(signal.SIGHUP)
+    server.send_signal(signal.SIGHUP)
     wait_until(lambda: server.sample(exits, reason="reload") == 2)
     assert server.sample(spawns, reason="reload") == 2
     wait_until(lambda: server.sample("gthreadsrv_reloads_total", result="ok") == 1)
@@ -209,7 +209,7 @@ def test_counts_survive_reloads_and_recycling(serve: Servers) -> None:
         for _ in range(50):
             assert server.get("/hello").status == 200
             count += 1
-        server.signal(signal.SIGHUP)
+        server.send_signal(signal.SIGHUP)
     wait_until(lambda: server.sample("gthreadsrv_requests_total") == count)
     wait_until(lambda: server.sample("gthreadsrv_reloads_total", result="ok") >= 1)
     wait_until(lambda: server.sample("gthreadsrv_workers") == 2)
@@ -229,7 +229,7 @@ def test_readyz_turns_503_before_the_listeners_close(serve: Servers) -> None:
     """At TERM with --drain-delay load balancers are told first; requests still work meanwhile."""
     server = serve("behaviours:app", "--drain-delay", "2", metrics=True)
     server.wait_ready()
-    server.signal(signal.SIGTERM)
+    server.send_signal(signal.SIGTERM)
     answer = wait_until(
         lambda: (r := server.probe("/readyz")).status_code == 503 and r or None, deadline_s=2
     )

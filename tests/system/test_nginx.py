@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
@@ -64,8 +63,7 @@ def proxy(web: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     # As root nginx's workers would run as another user, who may not reach the socket's folder.
     user = "user root;\n" if os.getuid() == 0 else ""
     config.write_text(
-        user
-        + CONFIG.format(folder=folder, upstream=address.removeprefix("tcp://"), port=port)
+        user + CONFIG.format(folder=folder, upstream=address.removeprefix("tcp://"), port=port)
     )
     program = shutil.which("nginx", path=SEARCH_PATH)
     assert program is not None
@@ -114,7 +112,7 @@ def test_uploads_go_through(proxy: str) -> None:
 
 
 def test_upstream_connections_are_reused(proxy: str, web: Server) -> None:
-    """nginx keeps its connections to the server and is never met by a closed one."""
+    """Nginx keeps its connections to the server and is never met by a closed one."""
     ports = set()
     with requests.Session() as client:
         for _ in range(50):

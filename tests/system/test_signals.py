@@ -113,7 +113,7 @@ def test_term_finishes_what_runs(serve: Servers, transport: str) -> None:
     )  # fmt: skip
     address = server.address
     with held(server, serve.folder) as (connection, go_on):
-        server.signal(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
         wait_until(lambda: refused(server, address), what="closed to new connections")
         assert process_alive(server.pid)
         go_on.touch()
@@ -183,7 +183,7 @@ def test_hup_replaces_every_worker_and_loses_nothing(
     server = serve("behaviours:app", bind=(bind_for(transport, serve.folder),), workers=2)
     old = server.wait_workers(2)
     with load(server, keep_alive=keep_alive) as clients:
-        server.signal(signal.SIGHUP)
+        server.send_signal(signal.SIGHUP)
         server.wait_log("worker ready", count=4)
         wait_until(lambda: not any(process_alive(pid) for pid in old), what="old workers left")
     new = server.wait_workers(2)
@@ -200,7 +200,7 @@ def test_hup_loads_new_code(serve: Servers) -> None:
     assert server.get("/").body == b"old"
 
     write_app(serve.folder, "ANSWER = b'newer'")
-    server.signal(signal.SIGHUP)
+    server.send_signal(signal.SIGHUP)
     wait_until(lambda: not any(process_alive(pid) for pid in old))
 
     assert server.get("/").body == b"newer"
@@ -212,14 +212,14 @@ def test_hup_into_broken_code_keeps_the_old_workers(serve: Servers) -> None:
     server = serve("changing:app", "--chdir", str(serve.folder), workers=2, allow_errors=True)
     old = server.wait_workers(2)
     write_app(serve.folder, "raise RuntimeError('broken on purpose')")
-    server.signal(signal.SIGHUP)
+    server.send_signal(signal.SIGHUP)
     wait_until(lambda: "broken on purpose" in server.report())
 
     assert server.get("/").body == b"old"
     assert sorted(server.wait_workers(2)) == sorted(old)
 
     write_app(serve.folder, "ANSWER = b'mended'")
-    server.signal(signal.SIGHUP)
+    server.send_signal(signal.SIGHUP)
     wait_until(lambda: not any(process_alive(pid) for pid in old))
     assert server.get("/").body == b"mended"
 
@@ -231,7 +231,7 @@ def test_hup_with_a_broken_configuration_file_changes_nothing(serve: Servers) ->
     server = serve("behaviours:app", "-c", str(path), workers=2, allow_errors=True)
     old = server.wait_workers(2)
     path.write_text("timeout = 'never mind'\n")
-    server.signal(signal.SIGHUP)
+    server.send_signal(signal.SIGHUP)
     wait_until(lambda: "conf.py" in repr([x for x in server.lines if x["level"] == "error"]))
 
     assert sorted(server.wait_workers(2)) == sorted(old)
@@ -243,15 +243,15 @@ def test_ttin_and_ttou_change_the_number_of_workers(serve: Servers) -> None:
     server = serve("behaviours:app", workers=1)
     server.wait_workers(1)
     with load(server) as clients:
-        server.signal(signal.SIGTTIN)
+        server.send_signal(signal.SIGTTIN)
         server.wait_workers(2)
-        server.signal(signal.SIGTTIN)
+        server.send_signal(signal.SIGTTIN)
         three = server.wait_workers(3)
-        server.signal(signal.SIGTTOU)
+        server.send_signal(signal.SIGTTOU)
         two = server.wait_workers(2)
-        server.signal(signal.SIGTTOU)
+        server.send_signal(signal.SIGTTOU)
         [last] = server.wait_workers(1)
-        server.signal(signal.SIGTTOU)
+        server.send_signal(signal.SIGTTOU)
     assert clients.failures == []
     assert server.get("/hello").body == b"hello\n"
     assert server.wait_workers(1) == [last]
@@ -276,7 +276,7 @@ def test_usr1_reopens_the_logs(serve: Servers) -> None:
     wait_until(lambda: "before" in access.read_text())
     log.rename(serve.folder / "error.log.1")
     access.rename(serve.folder / "access.log.1")
-    server.signal(signal.SIGUSR1)
+    server.send_signal(signal.SIGUSR1)
     wait_until(lambda: log.exists() and access.exists(), what="new files")
 
     def new_line_arrived() -> bool:

@@ -69,9 +69,7 @@ def prefix() -> list[str]:
 
 
 @pytest.mark.parametrize("preload", [False, True])
-def test_workers_drop_to_user_and_group(
-    serve: Servers, prefix: list[str], preload: bool
-) -> None:
+def test_workers_drop_to_user_and_group(serve: Servers, prefix: list[str], preload: bool) -> None:
     """User, group and supplementary groups are gone in the worker; the master keeps its own."""
     server = serve(
         "behaviours:app", "--user", "nobody", "--group", str(NOBODY),

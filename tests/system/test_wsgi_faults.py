@@ -37,7 +37,7 @@ def errors(server: Server, needle: str) -> list[str]:
         ("/twice", "start_response"),
         ("/never_starts", "start_response"),
         ("/returns_none", "None"),
-        ("/injects", "X-Evil"),
+        ("/injects", "CR, LF or NUL"),
         ("/leave", "the application wants to leave"),
     ],
 )

@@ -58,7 +58,8 @@ class Body:
 
 def arg(environ: Environ, name: str, default: str = "") -> str:
     """One query parameter."""
-    return parse_qs(environ["QUERY_STRING"], keep_blank_values=True).get(name, [default])[-1]
+    query: str = environ["QUERY_STRING"]
+    return parse_qs(query, keep_blank_values=True).get(name, [default])[-1]
 
 
 def sized(start_response: StartResponse, body: bytes, status: str = "200 OK") -> list[bytes]:

@@ -67,12 +67,12 @@ def source() -> Response:
 
 
 @app.get("/teapot")
-def teapot() -> None:
+def teapot() -> Any:
     """An error page of Flask's."""
     abort(418)
 
 
 @app.get("/broken")
-def broken() -> None:
+def broken() -> Any:
     """Fail as views do."""
     raise ValueError("broken view")

@@ -1,0 +1,85 @@
+# The project's commands.  `make serve` and `make test` need only Python 3.10+ and make;
+# each sets up .venv the first time, and again when pyproject.toml has changed.
+
+PYTHON ?= python3
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); [ "$$n" -gt 2 ] && echo "$$n" || echo 2)
+VENV := .venv
+BIN := $(VENV)/bin
+SERVE_STAMP := $(VENV)/.serve-ready
+TEST_STAMP := $(VENV)/.test-ready
+COVERAGE_MINIMUM := 90
+
+# Programs that system tests start, and Debian's packages that carry them.
+PROGRAMS := curl nginx prometheus promtool wrk
+APT_PACKAGES := ca-certificates curl nginx-light prometheus wrk
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: help serve test lint test-deps test-pythons fuzz reference clean
+
+help:
+	@echo 'make serve         serve the demo on http://127.0.0.1:8000, metrics on port 9180'
+	@echo 'make test          check style, types and imports, run every test, measure coverage'
+	@echo 'make test-deps     install the programs that system tests use (apt)'
+	@echo 'make test-pythons  run the tests on every CPython 3.10 to 3.13 of this machine'
+	@echo 'make lint          check style, types, imports and generated documentation only'
+	@echo 'make reference     write the reference of settings in README.md anew'
+	@echo 'make fuzz          compare the two HTTP parsers on many more inputs than make test'
+	@echo 'make clean         remove what these commands made'
+
+serve: $(SERVE_STAMP)
+	$(BIN)/gthreadsrv --bind 127.0.0.1:8000 --metrics-bind 127.0.0.1:9180 gthreadsrv.demo:app
+
+# Tests marked `alone` measure time, so they run after the others, one by one.
+test: lint
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(JOBS) --dist loadscope -m 'not alone'
+	$(BIN)/coverage run -m pytest -m alone
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=$(COVERAGE_MINIMUM)
+
+lint: $(TEST_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m gthreadsrv.settings.reference --check README.md
+
+reference: $(TEST_STAMP)
+	$(BIN)/python -m gthreadsrv.settings.reference --write README.md
+
+fuzz: $(TEST_STAMP)
+	$(BIN)/python tests/fuzz/differential.py
+
+test-pythons:
+	tests/pythons.sh
+
+test-deps:
+	@missing=; for program in $(PROGRAMS); do \
+	    PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; \
+	done; \
+	if [ -z "$$missing" ]; then \
+	    echo "all there: $(PROGRAMS)"; \
+	elif command -v apt-get >/dev/null; then \
+	    set -ex; \
+	    $(SUDO) apt-get update -qq; \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -y -qq --no-install-recommends $(APT_PACKAGES); \
+	else \
+	    echo "apt-get is not here; install these by hand:$$missing" >&2; exit 1; \
+	fi
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed (make PYTHON=...)")'
+	$(PYTHON) -m venv $(VENV)
+
+$(SERVE_STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fast]'
+	@touch $@
+
+$(TEST_STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fast,test]'
+	@touch $@ $(SERVE_STAMP)
+
+clean:
+	rm -rf $(VENV) .venv-3.* .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache \
+	    .import_linter_cache .hypothesis build dist
+	find gthreadsrv metrics tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,286 @@
+"""The master's loop: sleep, learn what happened, let the fleets decide, act.
+
+One thread that never blocks but in the switchboard's wait, whose timeout is the next deadline
+of anything there is; with nothing due it sleeps. Decisions are made by pure parts (fleet,
+reload, shutdown); this file connects them with signals, children and listeners.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from traceback import format_exc
+from typing import TYPE_CHECKING, Final
+
+from gthreadsrv import log as logs
+from gthreadsrv.errors import AppLoadError, GthreadsrvError
+from gthreadsrv.master.exits import BOOT_FAILED_EXIT_CODE
+from gthreadsrv.master.reap import reap
+from gthreadsrv.master.reload import Verdict
+from gthreadsrv.master.shutdown import Event, Phase, Shutdown
+from gthreadsrv.master.signals import StopRequestedError
+from gthreadsrv.worker.title import set_title
+from gthreadsrv_metrics.health import HEARTBEAT_LIMIT_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gthreadsrv.master.group import Group
+    from gthreadsrv.master.listening import Listening
+    from gthreadsrv.master.revisions import RevisionPair, Revisions
+    from gthreadsrv.master.signals import SignalInbox
+    from gthreadsrv.master.switchboard import Switchboard
+    from gthreadsrv.settings import Loaded, Settings
+    from gthreadsrv_metrics.scoreboard import MasterRow
+
+# Later than this the machine, or the container, stood still (suspend, freezer, a starved CPU):
+# heartbeats missed in that time are nobody's fault.
+_STANDSTILL_S: Final = 1.0
+
+# A sleeping master is alive: /livez believes it for HEARTBEAT_LIMIT_S after each sign of life.
+_BEAT_S: Final = HEARTBEAT_LIMIT_S / 3
+
+# The exporter answers within milliseconds, so it has nothing to finish that takes longer.
+_EXPORTER_GRACE_S: Final = 2.0
+
+log = logs.get_logger()
+
+
+class Arbiter:
+    """All processes from boot to exit. Every field belongs to the master's only thread."""
+
+    def __init__(
+        self,
+        pair: RevisionPair,
+        reload: Callable[[], Loaded],
+        *,
+        workers: Group,
+        exporter: Group,
+        revisions: Revisions,
+        listening: Listening,
+        switchboard: Switchboard,
+        signals: SignalInbox,
+    ) -> None:
+        """Nothing happens before `run`."""
+        self._reload_settings = reload
+        self._workers = workers
+        self._exporter = exporter
+        self._revisions = revisions
+        self._listening = listening
+        self._switchboard = switchboard
+        self._signals = signals
+        self._shutdown = Shutdown()
+        self._pairs = {0: pair}  # by revision of the workers
+        self._exit_code = 0
+        self._title = ""
+        self._target = -1  # as published
+        self._beat_at = float("-inf")
+
+    def run(self) -> int:
+        """Serve until told to stop; the exit code."""
+        now = time.monotonic()
+        while True:
+            self._advance(now)
+            if self._finished(now):
+                return self._exit_code
+            deadline = self._next_deadline(now)
+            talking = self._switchboard.wait(deadline - now)
+            now = time.monotonic()
+            self._board.heartbeat(now)
+            self._beat_at = now + _BEAT_S
+            if now - deadline > _STANDSTILL_S:
+                self._workers.fleet.forgive(now)
+                self._exporter.fleet.forgive(now)
+            for signum in self._signals.take():
+                self._on_signal(signum, now)
+            for pid in talking:
+                self._workers.hear(pid, now)
+                self._exporter.hear(pid, now)
+            self._reap(now)
+            if self._shutdown.tick(now, graceful_timeout_s=self._settings.graceful_timeout):
+                self._enter_phase(now)
+
+    @property
+    def _settings(self) -> Settings:
+        return self._workers.desired.settings
+
+    @property
+    def _board(self) -> MasterRow:
+        return self._workers.board.master
+
+    # One turn
+
+    def _advance(self, now: float) -> None:
+        """Carry out what is due. New clients are turned away before the last worker leaves."""
+        worker_steps = self._workers.plan(now)
+        exporter_steps = self._exporter.plan(now)
+        self._listening.shut_all_but(self._workers.serving() | self._exporter.serving())
+        for finished in self._workers.carry_out(worker_steps, now):
+            self._reload_succeeded(finished.revision)
+        self._exporter.carry_out(exporter_steps, now)
+        self._listening.close_all_but(self._workers.holding() | self._exporter.holding())
+        self._show()
+
+    def _next_deadline(self, now: float) -> float:
+        instants = (
+            self._beat_at,
+            self._workers.fleet.next_deadline(now),
+            self._exporter.fleet.next_deadline(now),
+            self._shutdown.deadline,
+        )
+        return min(instant for instant in instants if instant is not None)
+
+    def _finished(self, now: float) -> bool:
+        if self._shutdown.phase is Phase.RUNNING or len(self._workers.fleet.registry):
+            return False
+        if not self._exporter.fleet.stopping:
+            # It has told the workers' end to whoever asked; now nobody is left to tell of.
+            self._exporter.board.master.set_shutting_down()
+            steps = self._exporter.stop(now, _EXPORTER_GRACE_S, quick=False)
+            self._exporter.carry_out(steps, now)
+        return len(self._exporter.fleet.registry) == 0
+
+    def _show(self) -> None:
+        if self._target != self._workers.fleet.target:
+            self._target = self._workers.fleet.target
+            self._board.set_target_workers(self._target)
+        plan = self._workers.fleet.plan
+        running = self._shutdown.phase is Phase.RUNNING
+        state = plan.phase.value if running else self._shutdown.phase.value
+        if state != self._title:
+            self._title = state
+            set_title("master", self._settings.proc_name or self._settings.app, state)
+
+    # Children
+
+    def _reap(self, now: float) -> None:
+        for child in reap():
+            self._exporter.reaped(child, now)
+            exited = self._workers.reaped(child, now)
+            if exited is None:
+                continue
+            if exited.verdict is Verdict.GIVE_UP_REVISION:
+                self._reload_failed(exited.worker.revision)
+            elif exited.verdict is Verdict.END_SERVER:
+                log.critical("no worker can load the application", app=self._settings.app)
+                self._exit_code = BOOT_FAILED_EXIT_CODE
+                self._stop(Event.QUIT, now)
+
+    # Signals
+
+    def _on_signal(self, signum: signal.Signals, now: float) -> None:
+        running = self._shutdown.phase is Phase.RUNNING
+        match signum:
+            case signal.SIGCHLD:
+                pass  # every turn reaps
+            case signal.SIGTERM:
+                log.info("stopping", signal=signum.name)
+                self._stop(Event.TERM, now)
+            case signal.SIGINT | signal.SIGQUIT:
+                log.info("stopping", signal=signum.name)
+                self._stop(Event.QUIT, now)
+            case signal.SIGUSR1:
+                logs.reopen()
+                self._workers.signal_all(signum)
+                self._exporter.signal_all(signum)
+            case signal.SIGHUP if running:
+                self._reload()
+            case signal.SIGTTIN if running:
+                self._resize(+1)
+            case signal.SIGTTOU if running:
+                self._resize(-1)
+            case _:
+                log.info("signal ignored while stopping", signal=signum.name)
+
+    def _resize(self, change: int) -> None:
+        fleet = self._workers.fleet
+        target = fleet.target + change
+        if target < 1:
+            log.info("the last worker stays")
+            return
+        if target + 2 > self._workers.board.slots:
+            log.warning("no room for more workers", workers=fleet.target)
+            return
+        fleet.resize(target)
+        self._board.scaled("up" if change > 0 else "down")
+        log.info("workers wanted", workers=target)
+
+    # Stopping
+
+    def _stop(self, event: Event, now: float) -> None:
+        settings = self._settings
+        if self._shutdown.signal(
+            event,
+            now,
+            drain_delay_s=settings.drain_delay,
+            graceful_timeout_s=settings.graceful_timeout,
+        ):
+            self._enter_phase(now)
+
+    def _enter_phase(self, now: float) -> None:
+        # Readiness ends before anything else does, so that balancers look elsewhere in time.
+        self._board.set_shutting_down()
+        phase = self._shutdown.phase
+        log.info(phase.value, workers=len(self._workers.fleet.registry))
+        if phase is Phase.LINGERING:
+            return
+        grace_s = 0.0 if self._shutdown.deadline is None else self._shutdown.deadline - now
+        steps = self._workers.stop(now, grace_s, quick=phase is not Phase.DRAINING)
+        # First the way in, then the workers: what has queued up by now is still served.
+        self._listening.shut_all_but(self._workers.serving() | self._exporter.serving())
+        self._workers.carry_out(steps, now)
+
+    # Reloading
+
+    def _reload(self) -> None:
+        before = self._settings
+        try:
+            pair = self._revisions.make(self._reload_settings().settings)
+        except StopRequestedError:
+            self._revisions.put_in_force(before)
+            return
+        except GthreadsrvError as error:
+            trace = error.traceback if isinstance(error, AppLoadError) else ""
+            self._reload_refused(before, str(error), trace)
+            return
+        # The configuration file is somebody's program: whatever it does, the server goes on.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            self._reload_refused(before, f"{type(error).__name__}: {error}", format_exc())
+            return
+        revision = self._workers.reload(pair.workers)
+        log.info("reloading", revision=revision, workers=pair.workers.target)
+        plan = self._workers.fleet.plan
+        self._pairs = {plan.committed: self._pairs[plan.committed], revision: pair}
+        self._reload_exporter(pair)
+
+    def _reload_exporter(self, pair: RevisionPair) -> None:
+        """Replace the exporter if anything has changed that it shows or is made from."""
+        self._revisions.show(pair.settings)
+        desired = self._exporter.desired
+        if desired.sources != pair.exporter.sources:
+            self._exporter.reload(pair.exporter)
+
+    def _reload_refused(self, before: Settings, why: str, trace: str) -> None:
+        self._count_failed_reload(before)
+        fields = {"exception": trace.rstrip("\n")} if trace else {}
+        log.error("reload failed", detail=f"{why}; the old settings and workers go on", **fields)
+
+    def _reload_failed(self, revision: int) -> None:
+        """Its first worker could not boot, as the log already tells."""
+        pair = self._pairs[self._workers.fleet.plan.committed]
+        self._count_failed_reload(pair.settings)
+        self._reload_exporter(pair)
+        log.error("reload failed", revision=revision, detail="the old workers go on")
+
+    def _count_failed_reload(self, before: Settings) -> None:
+        self._board.reloaded(False, time.time())
+        try:
+            self._revisions.put_in_force(before)
+        except GthreadsrvError as error:
+            log.error(  # noqa: TRY400  the reason says it all
+                "old settings only partly restored", detail=str(error)
+            )
+
+    def _reload_succeeded(self, revision: int) -> None:
+        self._board.reloaded(True, time.time())
+        log.info("reloaded", revision=revision)

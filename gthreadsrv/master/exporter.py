@@ -1,0 +1,86 @@
+"""The exporter as the master sees it: a worker of another application, on another port.
+
+Its settings and its application are made here; the processes are a group's business. The
+application, and prometheus_client with it, is imported in the exporter process only. It has a
+scoreboard of its own, so that scrapes never count as requests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from typing import TYPE_CHECKING, Final
+
+from gthreadsrv import __version__
+from gthreadsrv.errors import AppLoadError
+from gthreadsrv.http.parser import resolve_parser
+from gthreadsrv_metrics.scoreboard import Scoreboard
+from gthreadsrv_metrics.sources import ListenerSource, Sources
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from _typeshed.wsgi import WSGIApplication
+
+    from gthreadsrv.net.listeners import Listener
+    from gthreadsrv.settings import Settings
+
+# A few scrapers and probes at once; each answer takes milliseconds.
+THREADS: Final = 4
+# One that serves, one that replaces it, one that has not quite left.
+SLOTS: Final = 3
+# Scrapers and probes keep a connection each; whoever opens more is up to something.
+_CONNECTIONS: Final = 64
+
+
+def exporter_board() -> Scoreboard:
+    """Where the exporter's own threads write."""
+    return Scoreboard(SLOTS, THREADS, ())
+
+
+def exporter_settings(settings: Settings) -> Settings:
+    """The server's settings with what belongs to the application taken out."""
+    return dataclasses.replace(
+        settings,
+        bind=(settings.metrics_bind,),
+        workers=1,
+        threads=THREADS,
+        worker_connections=_CONNECTIONS,
+        worker_class="gthread",
+        max_requests=0,
+        accesslog=None,
+        preload_app=False,
+        metrics_path=None,
+        limit_request_body=1,
+        forwarded_allow_ips=(),
+    )
+
+
+def load_exporter(board: Scoreboard, sources: Sources) -> WSGIApplication:
+    """The metrics application; runs in the exporter process."""
+    try:
+        from gthreadsrv_metrics.exporter import make_app
+    except ImportError as error:
+        raise AppLoadError(
+            f"the metrics application cannot be imported: {error}; "
+            "install prometheus-client, or say --metrics-bind off"
+        ) from error
+    return make_app(board, sources)
+
+
+def sources(
+    settings: Settings, listeners: Sequence[Listener], app_directory: str | None
+) -> Sources:
+    """What the metrics application is told beside the scoreboard."""
+    return Sources(
+        listeners=tuple(
+            ListenerSource(str(listener.address), listener.fileno()) for listener in listeners
+        ),
+        build={
+            "version": __version__,
+            "python": platform.python_version(),
+            "parser": resolve_parser(settings.http_parser),
+            "worker_class": settings.worker_class,
+        },
+        app_directory=app_directory,
+    )

@@ -1,0 +1,215 @@
+"""From settings to revisions: listeners opened, shared memory made, the import done once.
+
+Runs in the master at boot and at each reload. Everything that can be wrong with new settings is
+found out here, before a single worker is touched; whoever asked then keeps the old ones.
+Not here: when workers change over (fleet, arbiter).
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from gthreadsrv import log as logs
+from gthreadsrv.errors import ConfigError
+from gthreadsrv.master.exporter import exporter_settings, load_exporter, sources
+from gthreadsrv.master.group import Revision
+from gthreadsrv.master.identity import Identity, resolve
+from gthreadsrv.master.pidfile import PidFile
+from gthreadsrv.net.listeners import Listener, SocketFile
+from gthreadsrv.settings.surroundings import enter
+from gthreadsrv.wsgi.load import load_app
+from gthreadsrv_metrics import app_metrics
+from gthreadsrv_metrics.scoreboard import Scoreboard
+from gthreadsrv_metrics.sources import publish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from _typeshed.wsgi import WSGIApplication
+
+    from gthreadsrv.master.listening import Listening
+    from gthreadsrv.master.signals import SignalInbox
+    from gthreadsrv.settings import Settings
+
+# Room for growth by TTIN or a reload. It is address space, not memory: see the scoreboard.
+_LEAST_SLOTS: Final = 64
+_LEAST_THREADS: Final = 64
+_GROWTH: Final = 3
+
+log = logs.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionPair:
+    """What one set of settings asks of both groups."""
+
+    settings: Settings
+    workers: Revision
+    exporter: Revision
+
+
+class Revisions:
+    """Makes revisions, and remembers what is made only once."""
+
+    def __init__(self, settings: Settings, listening: Listening, signals: SignalInbox) -> None:
+        """Open the listeners and make the scoreboard; GthreadsrvError if that cannot be."""
+        self._listening = listening
+        self._signals = signals
+        self._preloaded: dict[str, WSGIApplication] = {}  # by name
+        self._pidfile: PidFile | None = None
+        self.put_in_force(settings)
+        identity = resolve(settings)
+        main, _ = self._open(settings, identity)
+        self.board = Scoreboard(
+            max(_LEAST_SLOTS, _GROWTH * settings.workers),
+            max(_LEAST_THREADS, _GROWTH * settings.threads),
+            [str(listener.address) for listener in main],
+        )
+        self._app_directory = _app_directory(identity)
+
+    def make(self, settings: Settings) -> RevisionPair:
+        """Revisions for these settings, which are in force afterwards; or GthreadsrvError.
+
+        After an error `put_in_force` brings the settings before back.
+        """
+        self._check_room(settings)
+        self.put_in_force(settings)
+        identity = resolve(settings)
+        main, metrics = self._open(settings, identity)
+        try:
+            seen = sources(settings, main, self.app_directory)
+        except ValueError as error:
+            raise ConfigError(f"http_parser: {error}") from None
+        # For the exporter, and for an application that shows the metrics page by itself.
+        publish(self.board, seen)
+        workers = Revision(
+            settings=settings,
+            listeners=main,
+            identity=identity,
+            app=self._preload(settings, identity) if settings.preload_app else None,
+            load=functools.partial(load_app, settings.app),
+            target=settings.workers,
+        )
+        exporter = Revision(
+            settings=exporter_settings(settings),
+            listeners=metrics,
+            identity=identity,
+            app=None,
+            load=functools.partial(load_exporter, self.board, seen),
+            target=1 if metrics else 0,
+            shown=main,
+        )
+        return RevisionPair(settings, workers, exporter)
+
+    @property
+    def app_directory(self) -> str | None:
+        """Where the application's own metrics are kept."""
+        return self._app_directory.path if self._app_directory else None
+
+    def put_in_force(self, settings: Settings) -> None:
+        """Pid file, logs, working directory, import path and variables of the whole server."""
+        before = self._pidfile
+        if settings.pidfile != (before.path if before else None):
+            self._pidfile = PidFile(settings.pidfile) if settings.pidfile else None
+            if before is not None:
+                before.remove()
+        logs.configure(settings)
+        try:
+            enter(settings)
+        except OSError as error:
+            raise ConfigError(
+                f"chdir: cannot enter {settings.chdir}: {error.strerror}; name a directory that "
+                "exists and may be entered"
+            ) from None
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self._pidfile is not None:
+            self._pidfile.remove()
+        if self._app_directory is not None:
+            self._app_directory.remove()
+
+    def show(self, settings: Settings) -> None:
+        """Show the settings beside the usage, in the scoreboard."""
+        self.board.master.set_config(
+            {
+                "workers": settings.workers,
+                "threads": settings.threads,
+                "worker_connections": settings.worker_connections,
+                "backlog": settings.backlog,
+                "keepalive_seconds": settings.keepalive,
+                "timeout_seconds": settings.timeout,
+            }
+        )
+        for name in self.board.listeners:
+            self.board.master.set_backlog_limit(name, settings.backlog)
+
+    def _check_room(self, settings: Settings) -> None:
+        board = self.board
+        if settings.threads > board.threads:
+            raise ConfigError(
+                f"threads: {settings.threads} is more than the {board.threads} this server has "
+                "room for since its start; restart it to go beyond"
+            )
+        if settings.workers + 2 > board.slots:
+            raise ConfigError(
+                f"workers: {settings.workers} is more than the {board.slots - 2} this server has "
+                "room for since its start; restart it to go beyond"
+            )
+
+    def _open(
+        self, settings: Settings, identity: Identity | None
+    ) -> tuple[tuple[Listener, ...], tuple[Listener, ...]]:
+        owner = (identity.uid, identity.gid) if identity else (-1, -1)
+        socket_file = SocketFile(settings.umask, *owner)
+
+        def listeners(addresses: Sequence[str], setting: str) -> tuple[Listener, ...]:
+            return self._listening.open(
+                addresses,
+                settings.backlog,
+                socket_file,
+                setting=setting,
+                metrics=setting == "metrics-bind",
+            )
+
+        main = listeners(settings.bind, "bind")
+        off = settings.metrics_bind == "off"
+        return main, () if off else listeners((settings.metrics_bind,), "metrics-bind")
+
+    def _preload(self, settings: Settings, identity: Identity | None) -> WSGIApplication:
+        app = self._preloaded.get(settings.app)
+        if app is not None:
+            log.info(
+                "application not imported again",
+                detail="it was preloaded; restart the server to run new code",
+            )
+            return app
+        if identity is not None:
+            log.warning(
+                "application imported as root",
+                detail="with --preload the import comes before --user and --group take effect",
+            )
+        if self.app_directory is not None:
+            app_metrics.install_app_metrics(None, self.app_directory)
+        with self._signals.interruptible():
+            app = self._preloaded[settings.app] = load_app(settings.app)
+        # Out of the collector's sight, the imported objects' pages stay shared with the workers:
+        # a collection writes to the header of every object it looks at.
+        gc.collect()
+        gc.freeze()
+        return app
+
+
+def _app_directory(identity: Identity | None) -> app_metrics.AppDirectory | None:
+    owner = (identity.uid, identity.gid) if identity else None
+    try:
+        return app_metrics.prepare_directory(os.environ, owner=owner)
+    except OSError as error:
+        raise ConfigError(
+            f"{app_metrics.VARIABLE}: cannot make {error.filename}: {error.strerror}; name a "
+            "directory that may be made, or leave the variable out"
+        ) from None

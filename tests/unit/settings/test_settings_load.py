@@ -1,0 +1,309 @@
+"""Loading settings: who wins, what each source may say, and how a wrong value is reported."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gthreadsrv.errors import ConfigError
+from gthreadsrv.settings import Loaded, Origin, Settings, Source, load
+from gthreadsrv.settings.table import TABLE
+
+HERE = str(Path(__file__).parent)
+
+
+def settings(*argv: str, cwd: str = HERE, **environ: str) -> Settings:
+    """The settings from a command line with an application, and an environment."""
+    return load(["shop.wsgi:app", *argv], environ, cwd).settings
+
+
+def refusal(*argv: str, cwd: str = HERE, **environ: str) -> str:
+    """The one line for a command line that is refused."""
+    with pytest.raises(ConfigError) as caught:
+        settings(*argv, cwd=cwd, **environ)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder to start in."""
+    return tmp_path
+
+
+def test_without_anything_but_an_application_all_values_are_defaults() -> None:
+    """The defaults are those of the dataclass, and each says that it is one."""
+    loaded = load(["shop.wsgi:app"], {}, HERE)
+    assert loaded.settings == Settings(app="shop.wsgi:app", chdir=HERE)
+    assert loaded.origins.pop("app") == Origin(Source.COMMAND_LINE, "APP")
+    assert {origin.source for origin in loaded.origins.values()} == {Source.DEFAULT}
+    assert loaded.warnings == ()
+    assert loaded.app == "shop.wsgi:app"
+
+
+def test_settings_can_be_pickled_and_not_changed() -> None:
+    """Settings cross processes and threads, so they are values."""
+    made = settings("-b", "unix:/run/x.sock")
+    assert pickle.loads(pickle.dumps(made)) == made
+    with pytest.raises(AttributeError):
+        made.workers = 3  # type: ignore[misc]
+    assert not hasattr(made, "__dict__")
+
+
+FLAGS = [
+    (["-b", "0.0.0.0:80", "--bind", "unix:/run/a.sock", "--bind=fd://3"],
+     {"bind": ("0.0.0.0:80", "unix:/run/a.sock", "fd://3")}),
+    (["-b", "[::1]:80"], {"bind": ("[::1]:80",)}),
+    (["--backlog", "64"], {"backlog": 64}),
+    (["-w", "3", "--threads", "5"], {"workers": 3, "threads": 5}),
+    (["-w", "auto"], {"workers": 0}),
+    (["-k", "gthread"], {"worker_class": "gthread"}),
+    (["-k", "sync"], {"worker_class": "sync", "threads": 1}),
+    (["--worker-connections", "50"], {"worker_connections": 50}),
+    (["--keep-alive", "0.5", "-t", "7", "--graceful-timeout", "8"],
+     {"keepalive": 0.5, "timeout": 7.0, "graceful_timeout": 8.0}),
+    (["--header-timeout", "1", "--body-timeout", "2", "--write-timeout", "3",
+      "--boot-timeout", "4", "--drain-delay", "5"],
+     {"header_timeout": 1.0, "body_timeout": 2.0, "write_timeout": 3.0, "boot_timeout": 4.0,
+      "drain_delay": 5.0}),
+    (["--max-requests", "10", "--max-requests-jitter", "2"],
+     {"max_requests": 10, "max_requests_jitter": 2}),
+    (["--preload"], {"preload_app": True}),
+    (["-e", "A=1", "--env", "B=x=y, z"], {"raw_env": ("A=1", "B=x=y, z")}),
+    (["-u", "root", "-g", "0", "-m", "027"], {"user": "root", "group": "0", "umask": 0o27}),
+    (["-p", "/run/x.pid", "-n", "shop"], {"pidfile": "/run/x.pid", "proc_name": "shop"}),
+    (["--limit-request-line", "4094", "--limit-request-fields", "7",
+      "--limit-request-field_size", "99", "--limit-request-body", "5"],
+     {"limit_request_line": 4094, "limit_request_fields": 7, "limit_request_field_size": 99,
+      "limit_request_body": 5}),
+    (["--limit-request-field-size", "99"], {"limit_request_field_size": 99}),
+    (["--limit-request-line", "0", "--limit-request-fields", "0"],
+     {"limit_request_line": 1 << 20, "limit_request_fields": 32768}),
+    (["--log-level", "DEBUG", "--log-format", "json", "--access-logfile", "-"],
+     {"loglevel": "debug", "log_format": "json", "accesslog": "-"}),
+    (["--error-logfile", "/var/log/x"], {"errorlog": "/var/log/x"}),
+    (["--log-file", "/var/log/y"], {"errorlog": "/var/log/y"}),
+    (["--access-logformat", "%(h)s\t%(s)s"], {"access_log_format": "%(h)s\t%(s)s"}),
+    (["--http-parser", "h11"], {"http_parser": "h11"}),
+    (["--forwarded-allow-ips", "10.0.0.0/8, ::1"], {"forwarded_allow_ips": ("10.0.0.0/8", "::1")}),
+    (["--forwarded-allow-ips", "*"], {"forwarded_allow_ips": ("*",)}),
+    (["--metrics-bind", "off"], {"metrics_bind": "off"}),
+    (["--metrics-bind", ":9999", "--metrics-path", "/metrics"],
+     {"metrics_bind": "0.0.0.0:9999", "metrics_path": "/metrics"}),
+    (["--check-config", "--print-config"], {"check_config": True, "print_config": True}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("argv", "expected"), FLAGS, ids=lambda value: str(value)[:40])
+def test_every_flag_sets_its_setting(argv: list[str], expected: dict[str, object]) -> None:
+    """Flags are gunicorn's names, and land in the typed record."""
+    made = settings(*argv)
+    assert {name: getattr(made, name) for name in expected} == expected
+
+
+def test_the_flags_above_are_all_there_are_but_those_with_tests_of_their_own() -> None:
+    """A new flag comes with a test."""
+    tested = {word.partition("=")[0] for argv, _ in FLAGS for word in argv}
+    elsewhere = {"--chdir", "--pythonpath", "-c", "--config", "--workers", "--worker-class",
+                 "--timeout", "--user", "--group", "--umask", "--pid", "--name"}  # fmt: skip
+    assert {flag for setting in TABLE for flag in setting.flags} - tested <= elsewhere
+
+
+SOURCES = ("environment", "file", "cmd_args", "command_line")
+
+
+@given(st.sets(st.sampled_from(SOURCES)), st.sets(st.sampled_from(SOURCES)))
+def test_the_strongest_source_wins_for_each_setting_alone(
+    tmp_path_factory: pytest.TempPathFactory, threads: set[str], timeout: set[str]
+) -> None:
+    """Command line over GTHREADSRV_CMD_ARGS over file over variable over default."""
+    folder = tmp_path_factory.mktemp("p")
+    number = {source: rank for rank, source in enumerate(SOURCES, start=11)}
+    environ = {}
+    if "environment" in threads:
+        environ["GTHREADSRV_THREADS"] = str(number["environment"])
+    if "environment" in timeout:
+        environ["GTHREADSRV_TIMEOUT"] = str(number["environment"])
+    lines = [f"threads = {number['file']}"] * ("file" in threads)
+    lines += [f"timeout = {number['file']}"] * ("file" in timeout)
+    (folder / "gthreadsrv.conf.py").write_text("\n".join(lines))
+    words = [f"--threads={number['cmd_args']}"] * ("cmd_args" in threads)
+    words += [f"-t {number['cmd_args']}"] * ("cmd_args" in timeout)
+    environ["GTHREADSRV_CMD_ARGS"] = " ".join(words)
+    argv = [f"--threads={number['command_line']}"] * ("command_line" in threads)
+    argv += [f"-t{number['command_line']}"] * ("command_line" in timeout)
+
+    loaded = load(["a:b", *argv], environ, str(folder))
+    assert loaded.settings.threads == max((number[s] for s in threads), default=0)
+    assert loaded.settings.timeout == max((number[s] for s in timeout), default=30)
+    strongest = max(threads, key=SOURCES.index, default="default")
+    assert loaded.origins["threads"].source.name.lower() == strongest
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    """Orchestrators set variables to nothing where others have a value."""
+    names = [s.variable for s in TABLE if s.in_environment]
+    names += ["WEB_CONCURRENCY", "PORT", "FORWARDED_ALLOW_IPS", "GTHREADSRV_CMD_ARGS"]
+    assert settings(**dict.fromkeys(names, "")) == settings()
+
+
+def test_web_concurrency_and_port_count_below_our_own_variables() -> None:
+    """A platform's variables are the weakest word but the default."""
+    platform = {"WEB_CONCURRENCY": "4", "PORT": "5000"}
+    made = settings(**platform)
+    assert (made.workers, made.bind) == (4, ("0.0.0.0:5000",))
+    made = settings(**platform, GTHREADSRV_WORKERS="2", GTHREADSRV_BIND="[::1]:1,unix:/x")
+    assert (made.workers, made.bind) == (2, ("[::1]:1", "unix:/x"))
+
+
+def test_every_setting_has_a_variable_unless_it_is_an_action() -> None:
+    """GTHREADSRV_<NAME>, whatever the type."""
+    made = settings(
+        GTHREADSRV_PRELOAD_APP="yes",
+        GTHREADSRV_RAW_ENV="A=1 'B=two words'",
+        GTHREADSRV_KEEPALIVE="5",
+        GTHREADSRV_UMASK="77",
+        GTHREADSRV_CHECK_CONFIG="1",
+    )
+    assert made.preload_app
+    assert made.raw_env == ("A=1", "B=two words")
+    assert made.keepalive == 5
+    assert made.umask == 0o77
+    assert not made.check_config
+
+
+def test_the_application_may_come_from_any_source(project: Path) -> None:
+    """Argument, GTHREADSRV_CMD_ARGS, wsgi_app in the file, GTHREADSRV_APP."""
+    cwd = str(project)
+    assert load([], {"GTHREADSRV_APP": "a:env"}, cwd).settings.app == "a:env"
+    (project / "gthreadsrv.conf.py").write_text("wsgi_app = 'a:file'")
+    assert load([], {"GTHREADSRV_APP": "a:env"}, cwd).settings.app == "a:file"
+    assert load([], {"GTHREADSRV_CMD_ARGS": "a:args"}, cwd).settings.app == "a:args"
+    assert load(["a:line"], {"GTHREADSRV_CMD_ARGS": "a:args"}, cwd).settings.app == "a:line"
+
+
+def test_no_application_is_an_error_except_to_print_the_settings(project: Path) -> None:
+    """There is nothing to serve, but something to show."""
+    with pytest.raises(ConfigError, match="no application was named"):
+        load([], {}, str(project))
+    assert load(["--print-config"], {}, str(project)).settings.app == ""
+
+
+REFUSED = [
+    (["-w", "0"], "workers: 0 is out of range (set by -w, command line); allowed: "),
+    (["--workers", "two"], "workers: 'two' is not a whole number (set by --workers, command"),
+    (["-w", "1_0"], "'1_0' is not a whole number"),
+    (["-w", "1.5"], "'1.5' is not a whole number"),
+    (["--threads="], "'' is not a whole number"),
+    (["-t", "soon"], "timeout: 'soon' is not a number of seconds"),
+    (["-t", "-1"], "timeout: '-1' is out of range"),
+    (["-t", "nan"], "timeout: 'nan' is out of range"),
+    (["-b", "host:http"], "bind: 'http' is not a port"),
+    (["--metrics-bind", "nowhere:x"], "metrics_bind: 'x' is not a port"),
+    (["--metrics-path", "metrics"], "metrics_path: 'metrics' is not a plain path"),
+    (["-k", "gevent"], "worker_class: 'gevent' is not one of them"),
+    (["--http-parser", "fast"], "allowed: auto, h11 or httptools"),
+    (["--log-level", "loud"], "allowed: debug, info, warning, error or critical"),
+    (["-m", "9"], "umask: '9' is not an octal number"),
+    (["-u", "nobody-here"], "user: there is no user 'nobody-here' here"),
+    (["-g", "nobody-here"], "group: there is no group 'nobody-here' here"),
+    (["--chdir", "/not/there"], "chdir: '/not/there' is not a directory (set by --chdir"),
+    (["--forwarded-allow-ips", "10.0.0.0/99"], "'10.0.0.0/99' is not an IP address or network"),
+    (["-p", ""], "pidfile: it is empty"),
+    (["--access-logformat", "a\nb"], "is not one line of text"),
+    (["--limit-request-line", "9999999"], "allowed: a whole number from 0 to 1048576"),
+    (["--worker", "3"], "--worker: there is no such option (on the command line); did you mean"),
+    (["--threads"], "--threads: expected one argument (on the command line)"),
+    (["--preload=yes"], "--preload: ignored explicit argument 'yes'"),
+    (["other:app"], "'other:app': one application is enough"),
+    (["-c", "missing.py"], "config: cannot read missing.py: No such file or directory (set by -c,"),
+]
+
+
+@pytest.mark.parametrize(("argv", "line"), REFUSED, ids=lambda value: str(value)[:40])
+def test_a_wrong_value_gets_one_line(argv: list[str], line: str) -> None:
+    """The line names the setting, where it was set, and what is allowed."""
+    assert line in refusal(*argv)
+
+
+def test_a_refusal_names_the_place_in_every_source(project: Path) -> None:
+    """People look for the mistake where the line sends them."""
+    cwd = str(project)
+    assert "(set by -w in GTHREADSRV_CMD_ARGS)" in refusal(GTHREADSRV_CMD_ARGS="-w x")
+    assert "(set by GTHREADSRV_WORKERS, environment)" in refusal(GTHREADSRV_WORKERS="x")
+    assert "(set by WEB_CONCURRENCY, environment)" in refusal(WEB_CONCURRENCY="x")
+    assert "(set by PORT, environment)" in refusal(PORT="x")
+    assert "(in GTHREADSRV_CMD_ARGS)" in refusal(GTHREADSRV_CMD_ARGS="--nope")
+    assert refusal(GTHREADSRV_CMD_ARGS="-n 'x").startswith("GTHREADSRV_CMD_ARGS: No closing")
+    assert refusal(GTHREADSRV_RAW_ENV="'x").startswith("raw_env: No closing")
+    (project / "gthreadsrv.conf.py").write_text("\n\nworkers = 'x'\n")
+    assert "(set by gthreadsrv.conf.py:3)" in refusal(cwd=cwd)
+    assert "workers: 'x'" in refusal(cwd=cwd)
+
+
+def test_a_refused_variable_does_not_show_what_may_be_a_secret() -> None:
+    """The command line's -e carries passwords."""
+    assert "hunter2" not in refusal("-e", "hunter2")
+    assert "hunter2" not in refusal("-e", "A B=hunter2")
+
+
+def test_sync_is_one_thread_but_more_threads_that_were_asked_for_win() -> None:
+    """As with gunicorn, `-k sync --threads 4` serves with four threads; here with a word."""
+    loaded = load(["a:b", "-k", "sync", "--threads", "4"], {}, HERE)
+    assert (loaded.settings.worker_class, loaded.settings.threads) == ("gthread", 4)
+    assert "serving as gthread" in loaded.warnings[0]
+    assert load(["a:b", "-k", "sync", "--threads", "1"], {}, HERE).warnings == ()
+
+
+def test_paths_become_absolute_from_the_directory_that_is_changed_to(project: Path) -> None:
+    """Reopening a log later must not depend on where the application went."""
+    (project / "src").mkdir()
+    made = settings(
+        "--chdir", "src", "-p", "x.pid", "--log-file", "e.log", "--access-logfile", "a.log",
+        "--pythonpath", "lib,/opt/lib", cwd=str(project),
+    )  # fmt: skip
+    src = str(project / "src")
+    assert made.chdir == src
+    assert (made.pidfile, made.errorlog) == (f"{src}/x.pid", f"{src}/e.log")
+    assert made.accesslog == f"{src}/a.log"
+    assert made.pythonpath == (f"{src}/lib", "/opt/lib")
+
+
+def test_a_misspelt_variable_is_warned_of_but_a_service_link_is_not() -> None:
+    """Kubernetes sets GTHREADSRV_PORT and more for a service of that name."""
+    environ = {
+        "GTHREADSRV_TREADS": "4",
+        "GTHREADSRV_PORT": "tcp://10.0.0.1:80",
+        "GTHREADSRV_SERVICE_HOST": "10.0.0.1",
+        "GTHREADSRV_PORT_8000_TCP_ADDR": "10.0.0.1",
+    }
+    warnings = load(["a:b"], environ, HERE).warnings
+    assert len(warnings) == 1
+    assert "GTHREADSRV_TREADS" in warnings[0]
+    assert "GTHREADSRV_THREADS" in warnings[0]
+
+
+def test_loading_again_reads_the_file_again_and_changes_nothing_else(project: Path) -> None:
+    """A reload is another load with the same arguments."""
+    conf = project / "gthreadsrv.conf.py"
+    before = dict(os.environ)
+
+    def again() -> Loaded:
+        return load(["a:b"], {}, str(project))
+
+    conf.write_text("workers = 2")
+    assert again().settings.workers == 2
+    conf.write_text("workers = 3")
+    assert again().settings.workers == 3
+    conf.write_text("workers = ")
+    with pytest.raises(ConfigError):
+        again()
+    conf.unlink()
+    assert again().settings.workers == 0
+    assert dict(os.environ) == before
