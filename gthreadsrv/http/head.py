@@ -36,7 +36,7 @@ def split_head(data: bytes, limits: Limits) -> int:
 class HeadBuffer:
     """Collects one head after the other; linear in bytes however they are cut."""
 
-    __slots__ = ("_limits", "_lines", "_reader", "_room", "_skipped", "rest")
+    __slots__ = ("_limit", "_limits", "_lines", "_reader", "_room", "_skipped", "rest")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -46,6 +46,7 @@ class HeadBuffer:
 
     def _reset(self) -> None:
         self._lines: list[bytes] = []
+        self._limit = self._limits.line  # of the line being read
         self._room = self._limits.head
         self._skipped = False
 
@@ -61,24 +62,24 @@ class HeadBuffer:
         bare CR or LF, and a request line that no further byte can mend (a client that speaks
         HTTP/0.9 or TLS would wait for an answer for ever). Unusable after that.
         """
+        if self._reader.hold(data, self._limit):
+            return None
         lines = self._lines
         limits = self._limits
         position = 0
         self.rest = b""
         while position < len(data):
-            if not lines:
-                line, position = self._take_request_line(data, position)
-                if line:
-                    read_request_line(line)
-            else:
-                line, position = self._take_field_line(data, position)
-                if line and len(lines) > limits.fields:
-                    raise HeadTooLargeError(f"more than {limits.fields} fields")
+            line, position = self._take_line(data, position)
             if line is None:
                 return None
             if line:
+                if not lines:
+                    read_request_line(line)
+                elif len(lines) > limits.fields:
+                    raise HeadTooLargeError(f"more than {limits.fields} fields")
                 lines.append(line)
                 self._room -= len(line) + 2
+                self._limit = min(limits.field_size, max(0, self._room))
             elif lines:
                 self.rest = data[position:]
                 lines.append(b"\r\n")
@@ -92,20 +93,16 @@ class HeadBuffer:
                 self._skipped = True
         return None
 
-    def _take_request_line(self, data: bytes, position: int) -> tuple[bytes | None, int]:
-        limit = self._limits.line
-        if not self._reader.started and data[position] not in TOKEN_BYTES and data[position] != _CR:
+    def _take_line(self, data: bytes, position: int) -> tuple[bytes | None, int]:
+        begins = not self._lines and not self._reader.started
+        if begins and data[position] != _CR and data[position] not in TOKEN_BYTES:
             raise BadRequestError("request does not begin with a method")
         try:
-            return self._reader.take(data, position, limit)
+            return self._reader.take(data, position, self._limit)
         except LineTooLongError:
-            raise HeadTooLargeError(f"request line longer than {limit} bytes", 414) from None
-
-    def _take_field_line(self, data: bytes, position: int) -> tuple[bytes | None, int]:
-        limit = self._limits.field_size
-        try:
-            return self._reader.take(data, position, min(limit, self._room))
-        except LineTooLongError:
-            if limit <= self._room:
+            limit = self._limit
+            if not self._lines:
+                raise HeadTooLargeError(f"request line longer than {limit} bytes", 414) from None
+            if limit == self._limits.field_size:
                 raise HeadTooLargeError(f"field line longer than {limit} bytes") from None
             raise HeadTooLargeError(f"head longer than {self._limits.head} bytes") from None

@@ -25,7 +25,7 @@ class LineReader:
     """Takes CRLF-ended lines out of a stream that is cut anywhere.
 
     A verdict depends on the bytes alone, never on how they were cut, and comes with the first
-    byte that makes it certain. Each byte is looked at once and copied at most twice.
+    byte that makes it certain. A byte is looked at a few times at most, whatever came before it.
     """
 
     __slots__ = ("_ends_in_cr", "_held")
@@ -38,6 +38,24 @@ class LineReader:
     def started(self) -> bool:
         """Whether part of a line is held."""
         return self._ends_in_cr or bool(self._held)
+
+    def hold(self, data: bytes, limit: int) -> bool:
+        """Whether these bytes were plainly the middle of a line, and are held now.
+
+        The cheap way for clients that send a line in many small pieces; `take` decides the
+        rest.
+        """
+        held = self._held
+        if (
+            held
+            and not self._ends_in_cr
+            and len(held) + len(data) <= limit
+            and _CR not in data
+            and _LF not in data
+        ):
+            held += data
+            return True
+        return False
 
     def take(self, data: bytes, position: int, limit: int) -> tuple[bytes | None, int]:
         """Read on from `position`: the line without its end, or None if that has not come.

@@ -57,7 +57,8 @@ _ROLES = {
     "upgrade": _HOP_BY_HOP,
 }
 
-_STATUS = re.compile(r"[1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
+# RFC 9110 15.2: a 1xx is an announcement, and the client would go on waiting.
+_STATUS = re.compile(r"[2-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
 _NAME = re.compile(grammar.TOKEN.decode("ascii"))
 
 # An application's vocabulary is small; a hostile one must not grow ours without end.
@@ -128,7 +129,7 @@ class HeadEncoder:
         self._server = f"Server: {server}"
         self._date: tuple[int, str] = (-1, "")
         self._roles: dict[str, int] = {}
-        self._codes: dict[str, int] = {}
+        self._codes: dict[str, tuple[int, str]] = {}
 
     def encode(
         self,
@@ -147,8 +148,8 @@ class HeadEncoder:
         it is known before the first byte, else -1.  Raises `ResponseError` for what must
         not reach the wire (RFC 9110 5.5: a CR, LF or NUL would split the response).
         """
-        code = self._codes.get(status) or self._learn_code(status)
-        lines = [f"HTTP/1.1 {status}"]
+        code, status_line = self._codes.get(status) or self._learn_code(status)
+        lines = [status_line]
         declared = -1
         dated = served = False
         dropped: tuple[str, ...] = ()
@@ -181,9 +182,9 @@ class HeadEncoder:
         if not served:
             lines.append(self._server)
 
-        # RFC 9110 8.6 and RFC 9112 6.3: 1xx, 204 and 304 end with the head, and so does
-        # the answer to HEAD, which keeps the length that GET would have.
-        if code < 200 or code == 204:
+        # RFC 9110 8.6 and RFC 9112 6.3: 204 and 304 end with the head, and so does the
+        # answer to HEAD, which keeps the length that GET would have.
+        if code == 204:
             framing, remaining = EMPTY, 0
         elif code == 304 or method == "HEAD":
             framing, remaining = EMPTY, 0
@@ -225,15 +226,17 @@ class HeadEncoder:
             self._date = cached
         return cached[1]
 
-    def _learn_code(self, status: str) -> int:
+    def _learn_code(self, status: object) -> tuple[int, str]:
         if not isinstance(status, str) or not _STATUS.fullmatch(status):
-            raise ResponseError(f"status {status!r} is not '<3 digits> <reason>'")
-        code = int(status[:3])
+            raise ResponseError(f"status {status!r} is not '<200 to 599> <reason>'")
+        # RFC 9112 4: the blank after the code stays when there is no reason.
+        blank = "" if len(status) > 3 else " "
+        learned = int(status[:3]), f"HTTP/1.1 {status}{blank}"
         if len(self._codes) < _LEARN_MAX:
-            self._codes[status] = code
-        return code
+            self._codes[status] = learned
+        return learned
 
-    def _learn_name(self, name: str) -> int:
+    def _learn_name(self, name: object) -> int:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ResponseError(f"header name {name!r} is not a token (RFC 9110 5.6.2)")
         role = _ROLES.get(name.lower(), _PLAIN)

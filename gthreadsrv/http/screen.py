@@ -11,7 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gthreadsrv.http.errors import BadRequestError, BodyTooLargeError, HeadTooLargeError
-from gthreadsrv.http.grammar import AUTHORITY_BYTES, BLANKS, CONTENT_LENGTH, OTHER_CODINGS, TOKEN_ONLY
+from gthreadsrv.http.grammar import (
+    AUTHORITY_BYTES,
+    BLANKS,
+    CONTENT_LENGTH,
+    OTHER_CODINGS,
+    TOKEN_ONLY,
+)
 from gthreadsrv.http.request import RequestHead
 from gthreadsrv.http.target import is_authority, split_target
 

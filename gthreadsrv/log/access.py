@@ -44,6 +44,7 @@ class AccessLog:
             text = COMBINED if form == "combined" else form
             self._render, self.unknown = compile_format(text)
         self._places = dict(_WANTED)
+        self._stamp = (-1, "")
 
     def log(
         self,
@@ -80,21 +81,27 @@ class AccessLog:
             return
         text = encode_basestring_ascii
         referer = agent = forwarded = _NULL
-        places = self._places
+        find = self._places.get
         for name, value in headers:
-            place = places.get(name)
-            if place is None:
-                place = self._learn(name)
+            # Most fields are known and not wanted: one look-up and one test for those.
+            place = find(name, -1)
             if place:
-                shown = text(value.decode("latin-1"))
+                if place < 0:
+                    place = self._learn(name)
                 if place == 1:
-                    referer = shown
+                    referer = text(value.decode("latin-1"))
                 elif place == 2:
-                    agent = shown
-                else:
-                    forwarded = shown
+                    agent = text(value.decode("latin-1"))
+                elif place == 3:
+                    forwarded = text(value.decode("latin-1"))
+        second = int(started_wall)
+        stamp = self._stamp
+        if stamp[0] != second:
+            # Replaced as one object, so that threads see a second with its own text.
+            self._stamp = stamp = (second, iso_time(second)[:-5])
         line = (
-            f'{{"time":"{iso_time(started_wall)}","level":"info","event":"request"'
+            f'{{"time":"{stamp[1]}.{int((started_wall - second) * 1000):03d}Z"'
+            f',"level":"info","event":"request"'
             f',"remote_addr":{text(remote_addr)},"method":{text(method)},"target":{text(target)}'
             f',"protocol":"HTTP/1.{version_minor}","status":{status},"bytes":{bytes_sent}'
             f',"duration":{duration_s:.6f},"referer":{referer},"user_agent":{agent}'
@@ -121,7 +128,7 @@ class AccessLog:
 
     def _write(self, line: str) -> None:
         try:
-            self.file.write(line.encode("ascii", "backslashreplace"))
+            os.write(self.file.fd, line.encode("ascii", "backslashreplace"))
         except OSError:  # a full disk or a closed pipe must not fail the request
             self.lost += 1
 

@@ -16,6 +16,7 @@ from gthreadsrv import log as logs
 from gthreadsrv.errors import AppLoadError, GthreadsrvError
 from gthreadsrv.master.exits import BOOT_FAILED_EXIT_CODE
 from gthreadsrv.master.reap import reap
+from gthreadsrv.master.reload import Phase as ReloadPhase
 from gthreadsrv.master.reload import Verdict
 from gthreadsrv.master.shutdown import Event, Phase, Shutdown
 from gthreadsrv.master.signals import StopRequestedError
@@ -42,6 +43,13 @@ _BEAT_S: Final = HEARTBEAT_LIMIT_S / 3
 
 # The exporter answers within milliseconds, so it has nothing to finish that takes longer.
 _EXPORTER_GRACE_S: Final = 2.0
+
+_TITLES: Final = {
+    ReloadPhase.FIRST_BOOT: "booting",
+    ReloadPhase.STEADY: "ready",
+    ReloadPhase.TRYING: "reloading",
+    ReloadPhase.ROLLING: "reloading",
+}
 
 log = logs.get_logger()
 
@@ -144,9 +152,9 @@ class Arbiter:
         if self._target != self._workers.fleet.target:
             self._target = self._workers.fleet.target
             self._board.set_target_workers(self._target)
-        plan = self._workers.fleet.plan
         running = self._shutdown.phase is Phase.RUNNING
-        state = plan.phase.value if running else self._shutdown.phase.value
+        reload = self._workers.fleet.plan.phase
+        state = _TITLES[reload] if running else self._shutdown.phase.value
         if state != self._title:
             self._title = state
             set_title("master", self._settings.proc_name or self._settings.app, state)
@@ -249,8 +257,9 @@ class Arbiter:
             return
         revision = self._workers.reload(pair.workers)
         log.info("reloading", revision=revision, workers=pair.workers.target)
-        plan = self._workers.fleet.plan
-        self._pairs = {plan.committed: self._pairs[plan.committed], revision: pair}
+        fallback = self._workers.fleet.plan.committed
+        pairs = {**self._pairs, revision: pair}
+        self._pairs = {number: pairs[number] for number in (fallback, revision)}
         self._reload_exporter(pair)
 
     def _reload_exporter(self, pair: RevisionPair) -> None:

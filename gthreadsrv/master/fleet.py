@@ -249,14 +249,13 @@ class Fleet:
         for worker in ready[: max(0, len(ready) - self.target)]:
             grace_s = self._terms[worker.revision].graceful_timeout_s
             steps.append(self._dismiss(worker, self._departure_reason(worker), now, grace_s))
-        booting = self.registry.in_state(WorkerState.BOOTING)
-        if len(ready) >= self.target:
-            # Not needed to reach the target, and of a revision nobody wants any more.
-            steps += [
-                self._dismiss(worker, "reload", now, BOOT_DROP_GRACE_S)
-                for worker in booting
-                if worker.revision != self.plan.desired
-            ]
+        # What boots an old revision would be replaced at once; and it may hang, which is why
+        # somebody asked for another.
+        steps += [
+            self._dismiss(worker, "reload", now, BOOT_DROP_GRACE_S)
+            for worker in self.registry.in_state(WorkerState.BOOTING)
+            if worker.revision != self.plan.desired
+        ]
         booting = self.registry.in_state(WorkerState.BOOTING)
         excess = len(self.registry.active()) - self.target - (1 if self._outdated_ready() else 0)
         steps += [
@@ -296,9 +295,14 @@ class Fleet:
     def _short(self) -> int:
         """How many workers are to be forked as soon as that is allowed."""
         missing = self.target - len(self.registry.active())
-        wanted = 1 if missing == 0 and self._outdated_ready() else max(0, missing)
+        booting = self.registry.in_state(WorkerState.BOOTING)
+        wanted = max(0, missing)
+        if missing == 0 and self._outdated_ready():
+            # Whoever boots for another reason comes first.
+            under_way = any(worker.revision == self.plan.desired for worker in booting)
+            wanted = 0 if under_way else 1
         if self.backoff.cautious:
-            return 0 if self.registry.in_state(WorkerState.BOOTING) else min(wanted, 1)
+            return 0 if booting else min(wanted, 1)
         return wanted
 
     def _fill(self, now: float, steps: list[Step]) -> None:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from gthreadsrv import log as logs
 from gthreadsrv.master.exits import describe
 from gthreadsrv.master.fleet import Fleet, ReloadFinished, SignalWorker, SpawnWorker, Terms
-from gthreadsrv.master.reload import Phase, Verdict
 from gthreadsrv.master.slots import Registry, Vacancy, Worker, WorkerState
 from gthreadsrv.master.spawn import spawn
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady, open_channel
@@ -276,8 +275,6 @@ class Group:
         if exited.ordered:
             log.info(self._event("left"), **fields)
             return
-        if exited.verdict is Verdict.RETRY and self.fleet.plan.phase is Phase.FIRST_BOOT:
-            fields["detail"] = "it is tried again"
         if said is not None:
             fields["detail"] = said.detail
             if said.traceback:

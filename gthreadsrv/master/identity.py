@@ -6,16 +6,21 @@ the application is imported.
 
 from __future__ import annotations
 
+import ctypes
 import grp
 import os
 import pwd
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gthreadsrv.errors import ConfigError
 
 if TYPE_CHECKING:
     from gthreadsrv.settings import Settings
+
+
+_PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,17 @@ class Identity:
             os.initgroups(self.name, self.gid)
         os.setgid(self.gid)
         os.setuid(self.uid)
+        _stay_observable()
+
+
+def _stay_observable() -> None:
+    """Let processes of the same user look at this one, as if it had been started by that user.
+
+    A change of user makes a process "not dumpable": /proc then hides its memory figures from the
+    exporter, and debuggers and core dumps are refused (prctl(2), proc(5)).
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def resolve(settings: Settings) -> Identity | None:

@@ -6,7 +6,7 @@ its own copies so that the kernel's queue outlives any worker. Not here: who ser
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gthreadsrv import log as logs
 from gthreadsrv.errors import GthreadsrvError
@@ -18,7 +18,6 @@ from gthreadsrv.net.listeners import (
     SocketFile,
     backlog_cap,
     bind,
-    relisten,
 )
 
 if TYPE_CHECKING:
@@ -27,12 +26,16 @@ if TYPE_CHECKING:
 log = logs.get_logger()
 
 
+# The setting beside the address: 127.0.0.1:0 asked for twice is two listeners.
+Key: TypeAlias = tuple[str, Address]
+
+
 class Listening:
-    """All open listeners by the address the user wrote."""
+    """All open listeners by who asked for them and what was asked for."""
 
     def __init__(self) -> None:
-        self._open: dict[Address, Listener] = {}
-        self._shut: set[Address] = set()
+        self._open: dict[Key, Listener] = {}
+        self._shut: set[Key] = set()
         self._warned: set[int] = set()
 
     def open(
@@ -41,12 +44,11 @@ class Listening:
         backlog: int,
         socket_file: SocketFile,
         *,
-        setting: str,
-        metrics: bool = False,
+        setting: Literal["bind", "metrics-bind"],
     ) -> tuple[Listener, ...]:
         """Listeners for these addresses, the open ones kept; all of them, or GthreadsrvError."""
         wanted = list(dict.fromkeys(parse_bind(text) for text in addresses))
-        missing = [address for address in wanted if not self._take_up(address)]
+        missing = [address for address in wanted if not self._take_up((setting, address))]
         try:
             opened = bind(missing, backlog, socket_file)
         except BindError as error:
@@ -54,33 +56,35 @@ class Listening:
                 f"{error} (set by --{setting}); choose another address or free this one"
             ) from None
         for listener in opened:
-            self._open[listener.configured] = listener
-            log.info("listening", listener=str(listener.address), metrics=metrics)
+            self._open[setting, listener.configured] = listener
+            about = {"metrics": True} if setting == "metrics-bind" else {}
+            log.info("listening", listener=str(listener.address), **about)
         self._warn_if_capped(backlog)
-        return tuple(
-            self._open[address]
-            if address in missing
-            else relisten(self._open[address], backlog, address)
-            for address in wanted
-        )
+        found = [self._open[setting, address] for address in wanted]
+        for listener in found:
+            if listener not in opened:
+                listener.set_backlog(backlog)
+        return tuple(found)
 
     def shut_all_but(self, needed: Collection[Listener]) -> None:
         """Turn new clients away from listeners that nobody will serve any more."""
-        keep = {listener.configured for listener in needed}
-        for address, listener in self._open.items():
-            if address not in keep and address not in self._shut:
-                self._shut.add(address)
+        keep = {listener.fileno() for listener in needed}
+        for key, listener in self._open.items():
+            if listener.fileno() not in keep and key not in self._shut:
+                self._shut.add(key)
                 stop_new_connections(listener)
 
     def close_all_but(self, held: Collection[Listener]) -> None:
         """Close the master's copy of listeners that no process of ours holds."""
-        keep = {listener.configured for listener in held}
-        for address in [address for address in self._open if address not in keep]:
-            listener = self._open.pop(address)
-            if address not in self._shut:  # else the file, if there is one, is another's by now
+        keep = {listener.fileno() for listener in held}
+        for key, listener in list(self._open.items()):
+            if listener.fileno() in keep:
+                continue
+            if key not in self._shut:  # else the file, if there is one, is another's by now
                 listener.unlink()
+            del self._open[key]
+            self._shut.discard(key)
             listener.close()
-            self._shut.discard(address)
             log.info("listener closed", listener=str(listener.address))
 
     def close_in_child(self, needed: Collection[Listener]) -> None:
@@ -90,17 +94,17 @@ class Listening:
             if listener.fileno() not in keep:
                 listener.close()
 
-    def _take_up(self, address: Address) -> bool:
+    def _take_up(self, key: Key) -> bool:
         """Whether the address is open, also again; what cannot be reopened is let go."""
-        listener = self._open.get(address)
+        listener = self._open.get(key)
         if listener is None:
             return False
-        if address not in self._shut:
+        if key not in self._shut:
             return True
-        self._shut.discard(address)
+        self._shut.discard(key)
         if resume_new_connections(listener):
             return True
-        del self._open[address]
+        del self._open[key]
         listener.close()
         return False
 

@@ -27,8 +27,6 @@ from gthreadsrv_metrics.scoreboard import Scoreboard
 from gthreadsrv_metrics.sources import publish
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from _typeshed.wsgi import WSGIApplication
 
     from gthreadsrv.master.listening import Listening
@@ -167,18 +165,13 @@ class Revisions:
         owner = (identity.uid, identity.gid) if identity else (-1, -1)
         socket_file = SocketFile(settings.umask, *owner)
 
-        def listeners(addresses: Sequence[str], setting: str) -> tuple[Listener, ...]:
-            return self._listening.open(
-                addresses,
-                settings.backlog,
-                socket_file,
-                setting=setting,
-                metrics=setting == "metrics-bind",
-            )
-
-        main = listeners(settings.bind, "bind")
-        off = settings.metrics_bind == "off"
-        return main, () if off else listeners((settings.metrics_bind,), "metrics-bind")
+        main = self._listening.open(settings.bind, settings.backlog, socket_file, setting="bind")
+        if settings.metrics_bind == "off":
+            return main, ()
+        metrics = self._listening.open(
+            (settings.metrics_bind,), settings.backlog, socket_file, setting="metrics-bind"
+        )
+        return main, metrics
 
     def _preload(self, settings: Settings, identity: Identity | None) -> WSGIApplication:
         app = self._preloaded.get(settings.app)

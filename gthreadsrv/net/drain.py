@@ -9,6 +9,7 @@ Runs in the master, before it tells workers to leave. Not here: closing, and acc
 from __future__ import annotations
 
 import ctypes
+import errno
 import socket
 import struct
 import sys
@@ -71,6 +72,6 @@ def resume_new_connections(listener: Listener) -> bool:
         return False
     try:
         listener.sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno == errno.ENOENT  # there was no filter
     return True

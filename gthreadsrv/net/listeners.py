@@ -15,7 +15,7 @@ import socket
 import stat
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from gthreadsrv.net.address import Address, FdAddress, TcpAddress, UnixAddress
@@ -56,6 +56,10 @@ class Listener:
     def fileno(self) -> int:
         """For pollers."""
         return self.sock.fileno()
+
+    def set_backlog(self, backlog: int) -> None:
+        """Change the length of the accept queue; listen(2) may be called again for that."""
+        self.sock.listen(backlog)
 
     def unlink(self) -> None:
         """Remove the socket file, so that nobody finds the way in; a no-op for all other kinds."""
@@ -242,12 +246,6 @@ def _adopt(address: FdAddress, backlog: int) -> Listener:
     return listener
 
 
-def relisten(listener: Listener, backlog: int, configured: Address) -> Listener:
-    """The same open socket under a new backlog, for a reload that keeps the address."""
-    listener.sock.listen(backlog)
-    return replace(listener, configured=configured)
-
-
 def _reason(address: Address, error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return "the host name is not known here"
@@ -255,7 +253,7 @@ def _reason(address: Address, error: OSError) -> str:
         case errno.EADDRINUSE:
             detail = error.strerror or ""
             known = detail != os.strerror(errno.EADDRINUSE)
-            return detail if known else "another process uses this address"
+            return detail if known else "the address is already in use"
         case errno.EADDRNOTAVAIL:
             return "this machine has no such address"
         case errno.EACCES | errno.EPERM if isinstance(address, TcpAddress):

@@ -127,8 +127,8 @@ class Connection:
         """Monotonic instant of the last read."""
         self.pending: Pending | None = None
         """What is to be counted and logged once the response has left."""
-        self.then_close = False
-        """Whether the connection ends when its response has left."""
+        self.then_close = ""
+        """Why the connection ends when its response has left; empty when it goes on."""
         self.linger_left = 0
 
     def move(self, state: State) -> None:

@@ -49,7 +49,20 @@ _EVICT_SHARE = 16
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# accept(2): errors of the new connection itself, which are to be taken like EAGAIN.
+_LOST_ON_THE_WAY = frozenset(
+    {
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ETIMEDOUT,
+    }
+)
 
 
 class Intake:
@@ -137,12 +150,14 @@ class Intake:
             pool.accepting
             and now >= pool.resume_at
             and pool.free_threads() > sum(1 for one in fresh if one.fresh_until)
-            and len(pool.connections) < self._settings.worker_connections
+            and (len(pool.connections) < self._settings.worker_connections or bool(self._idle()))
         )
 
     def _gate(self) -> float | None:
         """Watch the listeners or not; return how long the poller may wait, in seconds."""
         pool = self._pool
+        # Before the look: a thread that comes back after it will poke (`Pool.settle`).
+        pool.paused = True
         now = monotonic()
         if self._may_accept(now):
             self.open_ports()
@@ -177,17 +192,20 @@ class Intake:
         """Accept one connection.  One: the poller reports again what is left."""
         pool = self._pool
         now = monotonic()
-        if not self._may_accept(now) and not self._evict():
+        if not self._may_accept(now):
             self.close_ports()
             return None
+        if len(pool.connections) >= self._settings.worker_connections:
+            self._evict()
         try:
             sock, peer = port.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             # Another worker was quicker, or the client gave up.
             return None
         except OSError as error:
-            if error.errno not in _OUT_OF_RESOURCES:
-                raise
+            if error.errno in _LOST_ON_THE_WAY:
+                return None
+            # Whatever else it is: paused and logged, it neither spins nor ends the worker.
             self._service.log_out_of_resources(error)
             pool.resume_at = now + 1.0
             self.close_ports()
@@ -211,15 +229,17 @@ class Intake:
             pool.watch(connection, now + self._settings.keepalive)
         return found
 
-    def _evict(self) -> bool:
-        """Close the oldest idle connections to make room; False when room is not what lacks."""
-        if len(self._pool.connections) < self._settings.worker_connections:
-            return False
-        idle = [one for one in self._pool.connections.values() if one.state is State.IDLE]
+    def _idle(self) -> list[Connection]:
+        """Return the connections that may be closed to make room."""
+        # A copy: other threads let go of theirs meanwhile.
+        return [one for one in list(self._pool.connections.values()) if one.state is State.IDLE]
+
+    def _evict(self) -> None:
+        """Close the oldest idle connections to make room for new ones."""
+        idle = self._idle()
         idle.sort(key=lambda one: one.deadline)
         for connection in idle[: max(1, len(idle) // _EVICT_SHARE)]:
             self._service.close(connection, "limit")
-        return bool(idle)
 
     # -- reading ------------------------------------------------------------------------
 
@@ -230,7 +250,8 @@ class Intake:
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
-            self._service.lose(connection)
+            # A reset: between requests a client that leaves, as an end of stream is.
+            self._on_end(connection)
             return None
         if not data:
             self._on_end(connection)
@@ -299,7 +320,15 @@ class Intake:
             return State.IDLE
         connection.rest = b""
         connection.first_read = connection.read_at
-        return self.progress(connection, data)
+        state = self.progress(connection, data)
+        if state is State.READING:
+            # The client's time begins now: more may have come while the last request ran,
+            # and nobody has read it.
+            connection.first_read = now
+            settings = self._settings
+            wait_s = settings.header_timeout if connection.body is None else settings.body_timeout
+            self._pool.expect(connection, now + wait_s)
+        return state
 
     def _take(self, connection: Connection, data: bytes) -> bool:
         head = connection.head
@@ -353,6 +382,7 @@ class Intake:
             upload.write(chunk)
         if not body.done:
             return False
+        upload.seal()
         connection.rest = body.rest
         connection.body = None
         return True
@@ -365,10 +395,9 @@ class Intake:
         if state is State.WRITING or state is None:
             return None
         connection.move(state)
-        if state is State.ACTIVE:
-            return connection
+        # Also before its next request runs: `settle` takes what is watched to be readable.
         self._pool.rewatch(connection)
-        return None
+        return connection if state is State.ACTIVE else None
 
     def _on_lingering(self, connection: Connection) -> None:
         """Throw away what comes after our last word, so that no reset overtakes it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 from gthreadsrv.worker.spool import open_spool
@@ -128,5 +129,7 @@ class Outbox:
                 os.close(part.fd)
         self._parts.clear()
         if self._spill is not None:
-            self._spill.close()
+            # A full disk refuses once more what it refused before; the descriptor goes.
+            with suppress(OSError):
+                self._spill.close()
             self._spill = None

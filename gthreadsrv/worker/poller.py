@@ -23,9 +23,6 @@ class Poller(Protocol):
     def add(self, fd: int, events: int) -> None:
         """Watch ``fd`` for ``events`` (READ, WRITE); replaces what was watched before."""
 
-    def change(self, fd: int, events: int) -> None:
-        """Watch ``fd``, which is watched already, for other events."""
-
     def remove(self, fd: int) -> None:
         """Stop watching ``fd``; nothing happens when it was not watched."""
 
@@ -50,9 +47,6 @@ class _EpollPoller:
             self._epoll.register(fd, events)
         except FileExistsError:
             self._epoll.modify(fd, events)
-
-    def change(self, fd: int, events: int) -> None:
-        self._epoll.modify(fd, events)
 
     def remove(self, fd: int) -> None:
         try:
@@ -81,9 +75,6 @@ class _SelectorsPoller:
             self._selector.register(fd, wanted)
         except KeyError:
             self._selector.modify(fd, wanted)
-
-    def change(self, fd: int, events: int) -> None:
-        self._selector.modify(fd, _selector_events(events))
 
     def remove(self, fd: int) -> None:
         try:

@@ -77,7 +77,7 @@ class Pool:
         """Requests the leader has read and not started yet.  Only the leader touches it."""
         self.accepting = True
         self.paused = False
-        """Whether the poller does not report new connections now.  Only the leader touches it."""
+        """Whether the poller does not report new connections now.  Only the leader sets it."""
         self.resume_at = 0.0
         """No accept before this instant: the process ran out of descriptors or memory."""
         self.poller = make_poller()
@@ -142,9 +142,15 @@ class Pool:
 
     def go_inline(self, now: float) -> None:
         """Note that the leader enters the application and keeps the lead.  The leader."""
+        if not self.idle:
+            # Under the lock, and while the watchdog cannot take the lead away yet: a thread
+            # may be coming back this moment.
+            with self.lock:
+                if not self.idle and not self.saturated:
+                    self._saturate(now)
         self.inline_since = now
-        if not self.idle and not self.saturated:
-            self._saturate(now)
+        if self.watchdog_sleeps:
+            self.rouse_watchdog()
 
     def hand_on(self, others: list[Connection], now: float) -> None:
         """Start ``others`` on followers and give the lead away.  The leader.
@@ -203,9 +209,6 @@ class Pool:
         with self.lock:
             if self.leader is thread:
                 self.inline_since = 0.0
-            if self.saturated:
-                self.saturated = False
-                self._slot.end_saturated(now)
             self.requests_left -= 1
             if not self.requests_left:
                 self.limit_reached = True
@@ -218,14 +221,27 @@ class Pool:
             elif state is not None:
                 connection.move(state)
                 self._watch(connection)
-            return Turn.LEAD if self._take_or_park(thread) else Turn.PARK
+            if self.saturated:
+                self.saturated = False
+                self._slot.end_saturated(now)
+            if self._take_or_park(thread):
+                return Turn.LEAD
+            if self.paused:
+                # The leader may wait for just this thread, or this connection's place.
+                self.poke()
+            return Turn.PARK
 
     def _take_or_park(self, thread: PoolThread) -> bool:
         if self.leader is None:
             self.leader = thread
         if self.leader is thread:
             return True
-        self.idle.append(thread)
+        if self.stopped.is_set():
+            # `stop` has gone round already, so nobody is left to wake it.
+            thread.task = Order.STOP
+            thread.wake.release()
+        else:
+            self.idle.append(thread)
         return False
 
     def _saturate(self, now: float) -> None:
@@ -254,6 +270,14 @@ class Pool:
         with self.lock:
             self.poller.add(connection.fd, READ)
             connection.polled = True
+
+    def send_on(self, connection: Connection, deadline: float) -> None:
+        """Wait until the client takes more of our last word.  Its owner."""
+        self.expect(connection, deadline)
+        with self.lock:
+            if connection.state is not State.WRITING:
+                connection.move(State.WRITING)
+            self._watch(connection)
 
     def linger(self, connection: Connection, deadline: float) -> None:
         """Wait for the client's end of a connection that is shut on our side.  Its owner."""

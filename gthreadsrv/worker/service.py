@@ -177,13 +177,13 @@ class Service:
         if connection.wire.outbox is not None:
             row.abandon(done)
             connection.pending = pending
-            connection.then_close = not exchange.keep_alive
+            connection.then_close = "" if exchange.keep_alive else self._close_reason()
             pool.expect(connection, done + self._settings.write_timeout)
             return State.WRITING, done
         self._count(connection, pending, done)
         if exchange.keep_alive:
             return intake.next_request(connection, done), done
-        self._end(connection, lingering=head.keep_alive)
+        self._end(connection, self._close_reason(), lingering=head.keep_alive)
         return None, done
 
     def _fail(
@@ -308,15 +308,17 @@ class Service:
             connection.upload.discard()
             connection.upload = None
         wall_s = time_ns() * 1e-9
-        self._count(
-            connection,
-            Pending(
-                head, exchange, connection.first_read, 0.0, -1.0, False, 0, {}, wall_s, "", ""
-            ),
-            now,
+        pending = Pending(
+            head, exchange, connection.first_read, 0.0, -1.0, False, 0, {}, wall_s, "", ""
         )
-        self.row.count_close("error")
-        self._linger(connection)
+        if connection.wire.outbox is not None:
+            # The client has yet to read what came before.
+            connection.pending = pending
+            connection.then_close = "error"
+            self._pool.send_on(connection, now + self._settings.write_timeout)
+            return
+        self._count(connection, pending, now)
+        self._end(connection, "error", lingering=True)
 
     def log_bug(self, error: BaseException) -> None:
         """Report a fault of the server's own, before the worker ends."""
@@ -350,7 +352,7 @@ class Service:
         if pending is not None:
             self._count(connection, pending, now)
         if connection.then_close:
-            self._end(connection, lingering=True)
+            self._end(connection, connection.then_close, lingering=True)
             return None
         return intake.next_request(connection, now)
 
@@ -359,13 +361,15 @@ class Service:
         self.row.count_error("client_disconnect")
         self.close(connection, "client")
 
-    def _end(self, connection: Connection, *, lingering: bool) -> None:
+    def _close_reason(self) -> str:
+        return self._pool.close_reason if self._pool.closing else "client"
+
+    def _end(self, connection: Connection, reason: str, *, lingering: bool) -> None:
         """End a connection after its last response.
 
         A client that did not ask for the end may have sent more already; closing on unread
         bytes makes the kernel reset the connection, and the reset overtakes the response.
         """
-        reason = self._pool.close_reason if self._pool.closing else "client"
         self.row.count_close(reason)
         if lingering or connection.rest:
             self._linger(connection)

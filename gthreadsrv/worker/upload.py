@@ -7,6 +7,7 @@ reads a complete file.
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from typing import IO
 
 from gthreadsrv.worker.spool import open_spool
@@ -42,10 +43,15 @@ class Upload:
             file.write(data)
             self._chunks = []
 
-    def finish(self) -> IO[bytes]:
-        """Return the whole body as a file at its beginning; the caller closes it."""
+    def seal(self) -> None:
+        """Note that all has come.  Raises OSError when the disk is full."""
         if self._file is not None:
+            # Writes the file's last bytes, while a failure can still be answered.
             self._file.seek(0)
+
+    def finish(self) -> IO[bytes]:
+        """Return the sealed body as a file at its beginning; the caller closes it."""
+        if self._file is not None:
             return self._file
         chunks = self._chunks
         return io.BytesIO(chunks[0] if len(chunks) == 1 else b"".join(chunks))
@@ -54,4 +60,6 @@ class Upload:
         """Throw away what came: the request ends here."""
         self._chunks = []
         if self._file is not None:
-            self._file.close()
+            # A full disk refuses the last bytes again; the descriptor goes all the same.
+            with suppress(OSError):
+                self._file.close()

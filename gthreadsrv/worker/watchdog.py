@@ -101,9 +101,11 @@ class Watchdog:
         if self._drain.begun:
             return _DRAIN_BEAT_S
         if self._threads == 1 or self._calm >= _CALM_TICKS:
-            # From here on the leader rouses us when it next runs a request itself.
+            # From here on the leader rouses us when it next runs a request itself; one that
+            # began a moment ago has not seen the flag.
             self._pool.watchdog_sleeps = self._threads > 1
-            return max(0.0, self._next_beat - now)
+            if not (self._pool.watchdog_sleeps and self._pool.inline_since):
+                return max(0.0, self._next_beat - now)
         return PATIENCE_S
 
     def _tick(self, due: float) -> None:

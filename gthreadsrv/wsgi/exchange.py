@@ -134,8 +134,9 @@ class Exchange:
                     self._send(data)
                 else:
                     self._start(-1, data)
-                if self._framing == EMPTY:
-                    # HEAD of an endless stream must not run the stream.
+                if self._framing == EMPTY or self.complaint:
+                    # HEAD of an endless stream must not run the stream, nor must a
+                    # Content-Length that it has outgrown.
                     break
             if not self.started:
                 self._start(0, b"")
@@ -180,6 +181,8 @@ class Exchange:
                 data = b"%x\r\n%b\r\n" % (len(data), data)
         elif framed.framing == LENGTH:
             data = self._cut(data)
+        else:
+            self.sent = len(data)
         if len(data) <= _JOIN_MAX_BYTES:
             self._sink.send(framed.data + data)
         else:

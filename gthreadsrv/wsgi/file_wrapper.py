@@ -14,6 +14,8 @@ __all__ = ["FileWrapper"]
 
 _BLOCK_BYTES = 64 * 1024
 
+_BUFFERED = (io.BufferedReader, io.BufferedRandom)
+
 
 class FileWrapper:
     """Iterates over a file; with a real file below, the kernel copies it (sendfile)."""
@@ -36,21 +38,34 @@ class FileWrapper:
 
         The file object's own position counts: an application may have read or sought.
         """
-        # Only what reads straight from its descriptor: a GzipFile has a fileno() too.
-        file: Any = getattr(self._file, "file", self._file)
-        raw = getattr(file, "raw", file)
-        if not isinstance(raw, io.FileIO):
+        file: Any = self._file
+        inner = getattr(file, "file", None)
+        if inner is not None and _reads_for(file, inner):
+            # What Django and tempfile put around a file.
+            file = inner
+        # Only what reads straight from its descriptor: a GzipFile has a fileno() too, and a
+        # subclass may decipher what it reads.
+        raw = file.raw if type(file) in _BUFFERED else file
+        if type(raw) is not io.FileIO:
             return None
         try:
+            file.flush()  # what was written and is still in the buffer would be missed
             fd = file.fileno()
             info = os.fstat(fd)
-            if not stat.S_ISREG(info.st_mode):
-                return None
             offset = file.tell()
         except (OSError, ValueError):
             # Closed, or a descriptor that cannot seek.
             return None
+        if not stat.S_ISREG(info.st_mode) or not info.st_size:
+            # Files of /proc claim to be empty, and are not.
+            return None
         return fd, offset, max(0, info.st_size - offset)
+
+
+def _reads_for(outer: object, inner: object) -> bool:
+    """Say whether reading ``outer`` is reading ``inner``; tempfile wraps the method once more."""
+    read = getattr(outer, "read", None)
+    return getattr(read, "__wrapped__", read) == getattr(inner, "read", None)
 
 
 def _nothing() -> None:

@@ -51,6 +51,11 @@ def wait_until(
         time.sleep(0.01)
 
 
+def read_record(path: Path) -> str:
+    """What an application has written to its record so far."""
+    return path.read_text() if path.exists() else ""
+
+
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without anything that configures a server."""
     environ = {
@@ -104,7 +109,7 @@ class Server:
         argv += ["--pythonpath", str(APPS)]
         for address in bind:
             argv += ["--bind", address]
-        argv += ["--metrics-bind", "127.0.0.1:0" if metrics else "off"]
+        argv += ["--metrics-bind", "localhost:0" if metrics else "off"]
         if workers is not None:
             argv += ["--workers", str(workers)]
         if threads is not None:
@@ -280,7 +285,7 @@ class Server:
 
     def worker_pids(self) -> list[int]:
         """The pids of workers that are ready, as the log tells it, and still there."""
-        pids = [int(line["pid"]) for line in self.logged("worker ready")]
+        pids = [int(line["worker_pid"]) for line in self.logged("worker ready")]
         return [pid for pid in pids if process_alive(pid)]
 
     def wait_workers(self, count: int) -> list[int]:
@@ -406,6 +411,14 @@ def process_alive(pid: int) -> bool:
     """Tell whether it runs: neither gone nor a zombie."""
     stat = process_stat(pid)
     return stat is not None and stat[0] not in "ZX"
+
+
+def title(pid: int) -> str:
+    """What ps shows of a process; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def process_group(pid: int) -> int | None:

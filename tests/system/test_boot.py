@@ -12,7 +12,15 @@ import pytest
 
 import gthreadsrv
 from tests.system.conftest import Servers
-from tests.system.harness import APPS, Server, process_alive, run_cli, wait_until
+from tests.system.harness import (
+    APPS,
+    Server,
+    process_alive,
+    read_record,
+    run_cli,
+    title,
+    wait_until,
+)
 
 
 def who(server: Server) -> dict[str, Any]:
@@ -54,7 +62,7 @@ def test_help_names_the_settings(tmp_path: Path) -> None:
         (("--no-such-flag", "gthreadsrv.demo:app"), "--no-such-flag"),
         (("--bind", "unix:", "gthreadsrv.demo:app"), "--bind"),
         (("--worker-class", "gevents", "gthreadsrv.demo:app"), "--worker-class"),
-        ((), "APP"),
+        ((), "MODULE:CALLABLE"),
     ],
 )
 def test_wrong_value_is_one_line_and_exit_code_2(
@@ -344,12 +352,12 @@ def test_sync_is_one_thread(serve: Servers) -> None:
     )
     with server.connect() as first, server.connect() as second:
         first.request("GET", f"/hold?name=first&until={go_on}")
-        wait_until(lambda: "holding first" in record.read_text())
+        wait_until(lambda: "holding first" in read_record(record))
         second.request("GET", f"/hold?name=second&until={go_on}")
         with server.connect() as third:
             third.request("GET", "/hello")
             third.expect_silence()
-        assert "holding second" not in record.read_text()
+        assert "holding second" not in read_record(record)
         go_on.touch()
         assert first.response().status == 200
         assert second.response().status == 200
@@ -372,13 +380,10 @@ def test_process_titles_tell_who_is_who(serve: Servers) -> None:
     server.wait_ready()
 
     def titles() -> list[str] | None:
-        found = sorted(
-            Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
-            for pid in server.left_behind()
-        )
-        return found if all("shop" in title for title in found) else None
+        found = sorted(title(pid) for pid in server.left_behind())
+        return found if all("shop" in text for text in found) else None
 
     found = wait_until(titles, what="titles")
     assert len(found) == 4
     for word in ("master", "exporter", "0", "1"):
-        assert any(word in title for title in found), found
+        assert any(word in text for text in found), found

@@ -6,7 +6,7 @@ import pytest
 
 from tests.bench.fairness import burst
 from tests.system.conftest import Servers, bind_for
-from tests.system.harness import wait_until
+from tests.system.harness import read_record, wait_until
 
 ROUNDS = 5
 HOLD_S = 0.3
@@ -35,7 +35,7 @@ def test_a_burst_uses_every_worker(serve: Servers) -> None:
     connections = [server.connect() for _ in range(6)]
     for connection in connections:
         connection.request("GET", f"/hold?until={go_on}")
-    wait_until(lambda: record.read_text().count("holding") == 6, what="all running at once")
+    wait_until(lambda: read_record(record).count("holding") == 6, what="all running at once")
     with server.connect() as waiting:
         waiting.request("GET", "/hello")
         waiting.expect_silence()

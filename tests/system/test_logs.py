@@ -29,7 +29,7 @@ def test_boot_is_told_in_json_lines(serve: Servers) -> None:
 
     assert server.noise == []
     for line in server.lines:
-        assert {"timestamp", "level", "event"} <= set(line), line
+        assert {"time", "level", "event"} <= set(line), line
     for event in ("sizing", "listening", "worker ready"):
         assert server.logged(event), event
 

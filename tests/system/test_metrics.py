@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.client import build_request
+from tests.system.client import ClosedError, build_request
 from tests.system.conftest import Combination, Servers
-from tests.system.harness import Server, wait_until
+from tests.system.harness import Server, read_record, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,8 @@ def test_probes_say_yes(web: Server) -> None:
 
 def test_metrics_are_the_text_format(web: Server) -> None:
     """/metrics is text 0.0.4, with HELP and TYPE for each family."""
+    web.get("/hello")
+    wait_until(lambda: web.sample("gthreadsrv_requests_total"))
     response = web.probe("/metrics")
 
     assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -126,7 +128,7 @@ def test_busy_threads_are_seen_while_they_are_busy(serve: Servers) -> None:
     connections = [server.connect() for _ in range(2)]
     for connection in connections:
         connection.request("GET", f"/hold?until={go_on}")
-    wait_until(lambda: record.read_text().count("holding") == 2)
+    wait_until(lambda: read_record(record).count("holding") == 2)
     wait_until(lambda: server.sample("gthreadsrv_threads_busy") == 2)
     busy, since = server.sample("gthreadsrv_thread_busy_seconds_total"), time.monotonic()
     saturated = server.sample("gthreadsrv_saturated_seconds_total")
@@ -154,7 +156,7 @@ def test_waiting_connections_are_the_listeners_backlog(serve: Servers) -> None:
     server.wait_ready()
     first = server.connect()
     first.request("GET", f"/hold?until={go_on}")
-    wait_until(lambda: "holding" in record.read_text())
+    wait_until(lambda: "holding" in read_record(record))
     waiting = [server.connect() for _ in range(5)]
     if not server.samples("gthreadsrv_listener_backlog"):
         pytest.skip("this kernel does not tell the accept queue")
@@ -193,7 +195,10 @@ def test_exits_and_spawns_have_reasons(serve: Servers) -> None:
     assert server.sample(spawns, reason="reload") == 2
     wait_until(lambda: server.sample("gthreadsrv_reloads_total", result="ok") == 1)
     server.wait_workers(2)
-    server.connect().request("GET", "/kill")
+    with server.connect() as victim:
+        victim.request("GET", "/kill")
+        with pytest.raises((ClosedError, ConnectionError)):
+            victim.response()
     wait_until(lambda: server.sample(exits) == 3)
     wait_until(lambda: server.sample(spawns, reason="respawn") == 1)
     assert not set(old) & set(server.wait_workers(2))
@@ -230,11 +235,8 @@ def test_readyz_turns_503_before_the_listeners_close(serve: Servers) -> None:
     server = serve("behaviours:app", "--drain-delay", "2", metrics=True)
     server.wait_ready()
     server.send_signal(signal.SIGTERM)
-    answer = wait_until(
-        lambda: (r := server.probe("/readyz")).status_code == 503 and r or None, deadline_s=2
-    )
-
-    assert answer.text.strip()
+    wait_until(lambda: server.probe("/readyz").status_code == 503, deadline_s=1.5)
+    assert server.probe("/readyz").text.strip()
     assert server.probe("/livez").status_code == 200
     assert server.get("/hello").body == b"hello\n"
     assert server.wait_exit() == 0

@@ -13,7 +13,14 @@ import pytest
 
 from tests.system.client import Connection
 from tests.system.conftest import Servers, bind_for
-from tests.system.harness import Server, open_socket, process_alive, wait_until
+from tests.system.harness import (
+    Server,
+    open_socket,
+    process_alive,
+    read_record,
+    title,
+    wait_until,
+)
 
 
 class Load:
@@ -81,7 +88,7 @@ def held(server: Server, folder: Path) -> Iterator[tuple[Connection, Path]]:
     record, go_on = folder / "record", folder / "go"
     with server.connect() as connection:
         connection.request("GET", f"/hold?name=held&until={go_on}")
-        wait_until(lambda: record.exists() and "holding held" in record.read_text())
+        wait_until(lambda: "holding held" in read_record(record))
         yield connection, go_on
 
 
@@ -115,7 +122,7 @@ def test_term_finishes_what_runs(serve: Servers, transport: str) -> None:
     with held(server, serve.folder) as (connection, go_on):
         server.send_signal(signal.SIGTERM)
         wait_until(lambda: refused(server, address), what="closed to new connections")
-        assert process_alive(server.pid)
+        wait_until(lambda: all("draining" in title(pid) for pid in server.worker_pids()))
         go_on.touch()
         response = connection.response()
         assert (response.status, response.header("Connection")) == (200, "close")

@@ -132,9 +132,7 @@ def test_the_master_gets_sized_settings_and_its_exit_code_is_ours(served: list[A
     assert loaded.origins["threads"].source is Source.SIZING
 
 
-def test_the_boot_log_shows_the_sum_and_the_warnings(
-    served: list[Any], tmp_path: Path
-) -> None:
+def test_the_boot_log_shows_the_sum_and_the_warnings(served: list[Any], tmp_path: Path) -> None:
     """One line for sizing."""
     (tmp_path / "gthreadsrv.conf.py").write_text("errorlog = 'e.log'\nhelper = 1\n")
     assert cli.main(["shop:app", "-w", "2", "--threads", "3"]) == 7

@@ -32,8 +32,7 @@ def modules_after_importing(*names: str) -> set[str]:
 def test_imports_point_one_way() -> None:
     """The contracts in .importlinter are kept."""
     done = subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--config", ROOT / ".importlinter",
-         "--no-cache"],
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -43,7 +42,7 @@ def test_imports_point_one_way() -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        ("gthreadsrv", "gthreadsrv.__main__", "gthreadsrv.cli"),
+        ("gthreadsrv", "gthreadsrv.cli"),
         ("gthreadsrv.master.arbiter",),
         ("gthreadsrv.worker.process",),
         ("gthreadsrv_metrics", "gthreadsrv_metrics.scoreboard", "gthreadsrv_metrics.catalogue"),
@@ -79,11 +78,11 @@ def test_the_demo_needs_only_the_standard_library() -> None:
     "path", sources(*PACKAGES, ROOT / "tests"), ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_files_are_readable_in_one_sitting(path: Path) -> None:
-    """No file is longer than 500 lines, and each module says what it is for."""
+    """No file is longer than 500 lines, and each module that is not empty says what it is for."""
     text = path.read_text()
 
     assert len(text.splitlines()) <= MAX_LINES
-    assert re.match(r'(#!.*\n)?"""\S', text), "no module docstring"
+    assert not text or re.match(r'(#!.*\n)?"""\S', text), "no module docstring"
 
 
 def test_every_package_is_typed() -> None:

@@ -171,10 +171,8 @@ ATOMS = {
 
 
 @pytest.mark.parametrize(("atom", "expected"), ATOMS.items())
-def test_every_atom_of_gunicorns_formats_is_there(
-    tmp_path: Path, atom: str, expected: str
-) -> None:
-    """h l u t r m U q H s B b f a T M D L p {}i {}o {}e."""
+def test_every_atom_of_gunicorns_formats_is_there(tmp_path: Path, atom: str, expected: str) -> None:
+    """All of h l u t r m U q H s B b f a T M D L p {}i {}o {}e."""
     assert form_log(tmp_path, f"100%% <%({atom})s>").line() == f"100% <{expected}>"
 
 
@@ -267,6 +265,7 @@ def test_threads_and_processes_append_whole_lines(tmp_path: Path) -> None:
 
     child = os.fork()
     if child == 0:
+        log.reopen()  # a file position of its own, as after USR1
         work()
         os._exit(0)
     threads = [threading.Thread(target=work) for _ in range(3)]

@@ -57,7 +57,7 @@ def test_a_request_without_a_trace_does_not_show_the_one_before() -> None:
 
 
 def test_the_application_may_bind_the_same_name_and_clear_everything() -> None:
-    """structlog's own functions find our variables, because they are its own."""
+    """Functions of structlog find our variables, because they are its own."""
     bind_request("ours", None)
     bind_contextvars(request_id="theirs")
     assert get_contextvars() == {"request_id": "theirs"}
@@ -104,8 +104,7 @@ def test_ids_of_ours_are_never_given_twice() -> None:
     ids: list[str] = []
 
     def work() -> None:
-        for _ in range(500):
-            ids.append(bind_request(None, None)[0])
+        ids.extend(bind_request(None, None)[0] for _ in range(500))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

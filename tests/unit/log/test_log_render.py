@@ -88,9 +88,7 @@ def test_colours_are_for_terminals() -> None:
 
 
 @given(FIELDS, st.text(), st.text())
-def test_no_field_forges_a_console_line(
-    fields: dict[str, object], event: str, trace: str
-) -> None:
+def test_no_field_forges_a_console_line(fields: dict[str, object], event: str, trace: str) -> None:
     """One line at the margin, tracebacks indented, no control characters at all."""
     fields = {**fields, "event": event, "exception": trace}
     lines = plain(1.0, "info", fields).decode().split("\n")

@@ -130,7 +130,7 @@ def test_an_application_without_logging_gets_its_warnings_into_our_log(tmp_path:
 
 
 def test_an_application_with_logging_keeps_it(tmp_path: Path) -> None:
-    """basicConfig in the application still works, and nothing is written twice."""
+    """A basicConfig in the application still works, and nothing is written twice."""
     path = configured(tmp_path)
     code = (
         "import logging, sys\n"

@@ -160,9 +160,7 @@ def test_a_fault_in_the_file_is_one_line_with_its_place(
 )
 def test_a_wrong_type_gets_one_line_too(tmp_path: Path, text: str, words: str) -> None:
     """Values of Python are checked like texts."""
-    line = (
-        fault(tmp_path, text) if "wsgi_app" not in text else _fault_without_app(tmp_path, text)
-    )
+    line = fault(tmp_path, text) if "wsgi_app" not in text else _fault_without_app(tmp_path, text)
     assert words in line
 
 

@@ -20,7 +20,7 @@ def _undo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_the_application_is_found_before_anything_else(tmp_path: Path) -> None:
-    """pythonpath first, then the directory that was changed to; once each, however often."""
+    """The pythonpath first, then the directory that was changed to; once each, however often."""
     (tmp_path / "src").mkdir()
     settings = Settings(chdir=str(tmp_path / "src"), pythonpath=("/a", "/b"))
     for _ in range(2):

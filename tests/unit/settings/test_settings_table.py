@@ -97,7 +97,10 @@ def test_printed_settings_show_value_and_origin_but_no_secret(tmp_path: Path) ->
     )
     origins = {**loaded.origins, "workers": Origin(Source.SIZING, "why")}
     text = show(loaded.settings, origins)
-    lines = {line.split(" = ")[0].strip(): " ".join(line.split(" = ")[1].split()) for line in text.splitlines()}
+    lines = {
+        line.split(" = ")[0].strip(): " ".join(line.split(" = ")[1].split())
+        for line in text.splitlines()
+    }
     assert lines["wsgi_app"] == "a:b # APP, command line"
     assert lines["timeout"] == "7 # gthreadsrv.conf.py:1"
     assert lines["backlog"] == "9 # GTHREADSRV_BACKLOG, environment"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         path = tmp_path / f"{prefix}{name}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
+        importlib.invalidate_caches()
         return f"{prefix}{name}".replace("/", ".")
 
     yield write
@@ -98,7 +100,8 @@ def test_a_factorys_arguments_run_nothing(module: Callable[..., str], call: str)
 
 
 @pytest.mark.parametrize(
-    "call", ["", "make(", "1", "make()()", "make().x", "make[0]", "a b", "make;x", "lambda: 1", "\0"]
+    "call",
+    ["", "make(", "1", "make()()", "make().x", "make[0]", "a b", "make;x", "lambda: 1", "\0"],
 )
 def test_what_is_no_name_is_refused(module: Callable[..., str], call: str) -> None:
     """With the forms that are allowed."""

@@ -1,0 +1,1 @@
+"""Tests of the scoreboard, the catalogue, the collector and the exporter."""

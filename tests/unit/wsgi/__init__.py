@@ -1,0 +1,1 @@
+"""Tests of the WSGI side of a request and its response."""
