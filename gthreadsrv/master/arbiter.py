@@ -257,9 +257,10 @@ class Arbiter:
             return
         revision = self._workers.reload(pair.workers)
         log.info("reloading", revision=revision, workers=pair.workers.target)
-        fallback = self._workers.fleet.plan.committed
+        fleet = self._workers.fleet
+        in_use = {revision, fleet.plan.committed, *(worker.revision for worker in fleet.registry)}
         pairs = {**self._pairs, revision: pair}
-        self._pairs = {number: pairs[number] for number in (fallback, revision)}
+        self._pairs = {number: kept for number, kept in pairs.items() if number in in_use}
         self._reload_exporter(pair)
 
     def _reload_exporter(self, pair: RevisionPair) -> None:

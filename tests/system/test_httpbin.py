@@ -90,7 +90,7 @@ def test_curl_waits_for_100_continue(httpbin: Server, tmp_path: Path) -> None:
     path.write_bytes(os.urandom(2_000_000))
     out = curl(
         httpbin, "-H", "Expect: 100-continue", "--expect100-timeout", "15",
-        "--data-binary", f"@{path}", "-o", str(tmp_path / "answer"), "-w", "%{time_total}",
+        "-H", "Content-Type: application/octet-stream", "--data-binary", f"@{path}", "-o", str(tmp_path / "answer"), "-w", "%{time_total}",
         "http://server/post",
     )  # fmt: skip
     data = json.loads((tmp_path / "answer").read_bytes())["data"]

@@ -152,17 +152,19 @@ def serve_short(
         yield server
 
 
-def test_connections_beyond_the_limit_wait_their_turn(
+def test_idle_connections_make_room_at_the_limit(
     combination: Combination, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """More clients than --worker-connections are all served in the end."""
+    """At --worker-connections the oldest idle connection is closed, and the new one is served."""
     other = Combination(combination.parser, combination.transport, tmp_path_factory.mktemp("few"))
     with (
         other.server("behaviours:app", "--worker-connections", "10") as server,
         contextlib.ExitStack() as stack,
     ):
-        connections = [stack.enter_context(server.connect()) for _ in range(30)]
-        for connection in connections:
-            connection.request("GET", "/hello", {"Connection": "close"})
-        for connection in connections:
-            assert connection.response().body == b"hello\n"
+        idle = [stack.enter_context(server.connect()) for _ in range(10)]
+        for connection in idle:
+            assert connection.get("/hello").body == b"hello\n"
+        for _ in range(5):
+            assert server.get("/hello").body == b"hello\n"
+        idle[0].expect_close()
+        assert idle[-1].get("/hello").body == b"hello\n"
