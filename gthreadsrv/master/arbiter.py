@@ -241,11 +241,12 @@ class Arbiter:
     # Reloading
 
     def _reload(self) -> None:
-        before = self._settings
+        fleet = self._workers.fleet
+        before = self._pairs[fleet.plan.desired]
         try:
             pair = self._revisions.make(self._reload_settings().settings)
-        except StopRequestedError:
-            self._revisions.put_in_force(before)
+        except StopRequestedError:  # noted as a signal as well, and acted upon as such
+            self._restore(before)
             return
         except GthreadsrvError as error:
             trace = error.traceback if isinstance(error, AppLoadError) else ""
@@ -257,39 +258,37 @@ class Arbiter:
             return
         revision = self._workers.reload(pair.workers)
         log.info("reloading", revision=revision, workers=pair.workers.target)
-        fleet = self._workers.fleet
         in_use = {revision, fleet.plan.committed, *(worker.revision for worker in fleet.registry)}
         pairs = {**self._pairs, revision: pair}
         self._pairs = {number: kept for number, kept in pairs.items() if number in in_use}
-        self._reload_exporter(pair)
+        self._show_settings(pair)
 
-    def _reload_exporter(self, pair: RevisionPair) -> None:
-        """Replace the exporter if anything has changed that it shows or is made from."""
-        self._revisions.show(pair.settings)
-        desired = self._exporter.desired
-        if desired.sources != pair.exporter.sources:
+    def _show_settings(self, pair: RevisionPair) -> None:
+        """Publish them; a new exporter comes if anything has changed that it is made from."""
+        self._revisions.publish(pair)
+        if self._exporter.desired.sources != pair.exporter.sources:
             self._exporter.reload(pair.exporter)
 
-    def _reload_refused(self, before: Settings, why: str, trace: str) -> None:
-        self._count_failed_reload(before)
+    def _reload_refused(self, before: RevisionPair, why: str, trace: str) -> None:
+        self._board.reloaded(False, time.time())
+        self._restore(before)
         fields = {"exception": trace.rstrip("\n")} if trace else {}
         log.error("reload failed", detail=f"{why}; the old settings and workers go on", **fields)
 
     def _reload_failed(self, revision: int) -> None:
         """Its first worker could not boot, as the log already tells."""
-        pair = self._pairs[self._workers.fleet.plan.committed]
-        self._count_failed_reload(pair.settings)
-        self._reload_exporter(pair)
+        self._board.reloaded(False, time.time())
+        self._restore(self._pairs[self._workers.fleet.plan.committed])
         log.error("reload failed", revision=revision, detail="the old workers go on")
 
-    def _count_failed_reload(self, before: Settings) -> None:
-        self._board.reloaded(False, time.time())
+    def _restore(self, pair: RevisionPair) -> None:
         try:
-            self._revisions.put_in_force(before)
+            self._revisions.put_in_force(pair.settings)
         except GthreadsrvError as error:
             log.error(  # noqa: TRY400  the reason says it all
                 "old settings only partly restored", detail=str(error)
             )
+        self._show_settings(pair)
 
     def _reload_succeeded(self, revision: int) -> None:
         self._board.reloaded(True, time.time())

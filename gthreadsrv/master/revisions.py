@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gthreadsrv import log as logs
-from gthreadsrv.errors import ConfigError
+from gthreadsrv.errors import ConfigError, GthreadsrvError
 from gthreadsrv.master.exporter import exporter_settings, load_exporter, sources
 from gthreadsrv.master.group import Revision
 from gthreadsrv.master.identity import Identity, resolve
@@ -24,7 +24,7 @@ from gthreadsrv.settings.surroundings import enter
 from gthreadsrv.wsgi.load import load_app
 from gthreadsrv_metrics import app_metrics
 from gthreadsrv_metrics.scoreboard import Scoreboard
-from gthreadsrv_metrics.sources import publish
+from gthreadsrv_metrics.sources import Sources, publish
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -48,6 +48,7 @@ class RevisionPair:
     settings: Settings
     workers: Revision
     exporter: Revision
+    seen: Sources  # what metrics pages are told
 
 
 class Revisions:
@@ -59,15 +60,20 @@ class Revisions:
         self._signals = signals
         self._preloaded: dict[str, WSGIApplication] = {}  # by name
         self._pidfile: PidFile | None = None
-        self.put_in_force(settings)
-        identity = resolve(settings)
-        main, _ = self._open(settings, identity)
-        self.board = Scoreboard(
-            max(_LEAST_SLOTS, _GROWTH * settings.workers),
-            max(_LEAST_THREADS, _GROWTH * settings.threads),
-            [str(listener.address) for listener in main],
-        )
-        self._app_directory = _app_directory(identity)
+        self._app_directory: app_metrics.AppDirectory | None = None
+        try:
+            self.put_in_force(settings)
+            identity = resolve(settings)
+            main, _ = self._open(settings, identity)
+            self.board = Scoreboard(
+                max(_LEAST_SLOTS, _GROWTH * settings.workers),
+                max(_LEAST_THREADS, _GROWTH * settings.threads),
+                [str(listener.address) for listener in main],
+            )
+            self._app_directory = _app_directory(identity)
+        except GthreadsrvError:
+            self.close()
+            raise
 
     def make(self, settings: Settings) -> RevisionPair:
         """Revisions for these settings, which are in force afterwards; or GthreadsrvError.
@@ -82,7 +88,7 @@ class Revisions:
             seen = sources(settings, main, self.app_directory)
         except ValueError as error:
             raise ConfigError(f"http_parser: {error}") from None
-        # For the exporter, and for an application that shows the metrics page by itself.
+        # An application that shows the metrics page by itself may ask while it is imported.
         publish(self.board, seen)
         workers = Revision(
             settings=settings,
@@ -101,7 +107,7 @@ class Revisions:
             target=1 if metrics else 0,
             shown=main,
         )
-        return RevisionPair(settings, workers, exporter)
+        return RevisionPair(settings, workers, exporter, seen)
 
     @property
     def app_directory(self) -> str | None:
@@ -131,8 +137,10 @@ class Revisions:
         if self._app_directory is not None:
             self._app_directory.remove()
 
-    def show(self, settings: Settings) -> None:
-        """Show the settings beside the usage, in the scoreboard."""
+    def publish(self, pair: RevisionPair) -> None:
+        """Show the settings beside the usage, in the scoreboard and to metrics pages."""
+        settings = pair.settings
+        publish(self.board, pair.seen)
         self.board.master.set_config(
             {
                 "workers": settings.workers,

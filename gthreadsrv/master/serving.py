@@ -46,7 +46,7 @@ def serve(loaded: Loaded, reload: Callable[[], Loaded], run: RunWorker = run_wor
         directory = revisions.app_directory
         switchboard = Switchboard(signals)
         pair = revisions.make(settings)
-        revisions.show(settings)
+        revisions.publish(pair)
 
         def enter_worker(vacancy: Vacancy, revision: Revision) -> None:
             switchboard.close_in_child()

@@ -39,14 +39,14 @@ class Drain:
     def __init__(
         self,
         pool: Pool,
-        ports: Iterable[Port],
+        owned: Iterable[Port],
         keepalive_s: float,
         show_state: Callable[[str], None],
         *,
         whole: Callable[[], bool],
     ) -> None:
         self._pool = pool
-        self._ports = tuple(ports)
+        self._owned = tuple(owned)
         self._keepalive_s = keepalive_s
         self._show_state = show_state
         self._whole = whole
@@ -92,6 +92,6 @@ class Drain:
         if now - self._since < _SETTLE_S:
             return False
         poll = select.poll()
-        for port in self._ports:
+        for port in self._owned:
             poll.register(port.fd, select.POLLIN)
         return not poll.poll(0)

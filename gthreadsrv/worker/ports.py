@@ -67,7 +67,7 @@ class TrustedPeers:
 class Port:
     """One listener of this worker."""
 
-    __slots__ = ("environs", "fd", "receive", "sock", "tcp", "trusted", "watched")
+    __slots__ = ("environs", "fd", "owned", "receive", "sock", "tcp", "trusted", "watched")
 
     def __init__(
         self,
@@ -80,6 +80,8 @@ class Port:
         self.sock = listener.sock
         self.fd = listener.sock.fileno()
         self.tcp = listener.kind == "tcp"
+        self.owned = listener.owned
+        """Whether its queue is ours to empty; others may go on using an inherited one."""
         self.trusted = trusted
         self.watched = False
         """Whether the poller reports new connections.  Only the leader changes it."""

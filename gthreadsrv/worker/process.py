@@ -60,7 +60,7 @@ def run_worker(context: WorkerContext) -> int:
     ports = _ports(context)
     drain = Drain(
         pool,
-        ports.values(),
+        [port for port in ports.values() if port.owned],
         settings.keepalive,
         context.show_state,
         whole=lambda: bool(context.board.master_cells[M_SHUTTING_DOWN]),
@@ -78,6 +78,7 @@ def run_worker(context: WorkerContext) -> int:
     )
     gc.callbacks.append(_GcWatch(slot))
     slot.heartbeat(monotonic())
+    watchdog.arm()
     pool.paused = True  # the first leader opens the ports
     for thread in threads:
         thread.start()

@@ -134,6 +134,9 @@ class Service:
         gone = False
         try:
             result = self._app(environ, exchange.start_response)
+            if pool.closing and not exchange.started:
+                # The worker began to drain while the application ran.
+                exchange.keep_alive = False
             try:
                 exchange.send_result(result)
             finally:

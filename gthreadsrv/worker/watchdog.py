@@ -62,16 +62,20 @@ class Watchdog:
         self._hasty = False
         self._calm = 0
         self._next_beat = 0.0
+        self._signal_fd, self._signal_end = os.pipe()
+
+    def arm(self) -> None:
+        """Take over the signals; before the first thread serves, or a TERM would kill it."""
+        for fd in (self._signal_fd, self._signal_end):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(self._signal_end, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
+            signal.signal(number, _arrived)
 
     def run(self) -> bool:
         """Watch until the pool has stopped (True) or must be left as it is (False)."""
         pool = self._pool
-        signal_fd, signal_end = os.pipe()
-        for fd in (signal_fd, signal_end):
-            os.set_blocking(fd, False)
-        old = signal.set_wakeup_fd(signal_end, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
-            signal.signal(number, _arrived)
+        signal_fd = self._signal_fd
         poll = select.poll()
         poll.register(signal_fd, select.POLLIN)
         poll.register(pool.watchdog_fd, select.POLLIN)
@@ -86,15 +90,17 @@ class Watchdog:
                     elif fd == pool.watchdog_fd:
                         pool.watchdog_roused()
                         self._calm = 0
-                        self._next_beat = 0.0
+                        if pool.limit_reached:
+                            # The master hears of it with the heartbeat.
+                            self._next_beat = 0.0
                     elif self._channel.master_gone():
                         poll.unregister(fd)
                         self._drain.begin()
                 self._tick(asked + timeout_s)
         finally:
-            signal.set_wakeup_fd(old)
+            signal.set_wakeup_fd(-1)
             os.close(signal_fd)
-            os.close(signal_end)
+            os.close(self._signal_end)
         return not self._hasty
 
     def _sleep_s(self, now: float) -> float:

@@ -85,11 +85,15 @@ def prepare_directory(
 
 
 def _make_private(parent: str, owner: tuple[int, int] | None) -> AppDirectory:
-    path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)  # 0700
-    # Held, through the forks too, until the last process of the server is gone: that is
-    # how a successor tells an abandoned directory, also from another pid namespace.
-    lock_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    fcntl.flock(lock_fd, fcntl.LOCK_SH)
+    while True:
+        path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)  # 0700
+        # Held, through the forks too, until the last process of the server is gone: that is
+        # how a successor tells an abandoned directory, also from another pid namespace.
+        lock_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(lock_fd, fcntl.LOCK_SH)
+        if os.path.isdir(path):
+            break
+        os.close(lock_fd)  # another server's sweep came before our lock
     if owner is not None:
         os.fchown(lock_fd, *owner)
     return AppDirectory(path, private=True, lock_fd=lock_fd)

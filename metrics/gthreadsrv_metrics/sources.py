@@ -37,7 +37,7 @@ class Sources:
     wall: Callable[[], float] = time.time
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # by identity: what is published is not a value
 class Published:
     """A server's board and the sources that go with it."""
 

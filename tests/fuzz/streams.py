@@ -154,8 +154,8 @@ def _request(rng: Random) -> bytes:
     fields = []
     if rng.random() > 0.03:
         fields.append((b"Host", rng.choice(HOSTS[:12] if rng.random() > 0.05 else HOSTS)))
-    for _ in range(rng.choice((0, 1, 1, 2, 3, 14 if rng.random() < 0.1 else 4))):
-        fields.append(rng.choice(PLAIN_FIELDS))
+    count = rng.choice((0, 1, 1, 2, 3, 14 if rng.random() < 0.1 else 4))
+    fields += [rng.choice(PLAIN_FIELDS) for _ in range(count)]
     if rng.random() < 0.25:
         fields.append((b"Connection", rng.choice(CONNECTIONS)))
     if rng.random() < 0.08:

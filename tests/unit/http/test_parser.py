@@ -36,7 +36,7 @@ def test_auto_is_httptools_where_it_is_installed(monkeypatch: pytest.MonkeyPatch
     pytest.importorskip("httptools")
     assert resolve_parser("auto") == "httptools"
     assert resolve_parser("h11") == "h11"
-    monkeypatch.setattr("gthreadsrv.http.parser.find_spec", lambda name: None)
+    monkeypatch.setattr("gthreadsrv.http.parser.find_spec", lambda _name: None)
     assert resolve_parser("auto") == "h11"
     with pytest.raises(ValueError, match="pip install"):
         resolve_parser("httptools")
@@ -216,7 +216,7 @@ def test_a_parser_that_reads_less_than_it_was_given_is_not_believed(
 ) -> None:
     """Were h11 to find no request in a whole head, that is a refusal, not a crash."""
     h11 = h11_parser_module.h11
-    monkeypatch.setattr(h11.Connection, "next_event", lambda self: h11.NEED_DATA)
+    monkeypatch.setattr(h11.Connection, "next_event", lambda _self: h11.NEED_DATA)
     with pytest.raises(BadRequestError, match="not a request"):
         make_parser("h11", limits).parse(GOOD)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
 
 from gthreadsrv_metrics import MultiprocessCollector
 from gthreadsrv_metrics.cgroup import CgroupReading, read_cgroup
@@ -112,3 +115,32 @@ class World:
     def value(self, name: str, **wanted: str) -> float:
         """Scrape and return one sample."""
         return self.samples()[f"gthreadsrv_{name}", tuple(sorted(wanted.items()))]
+
+
+class Answer:
+    """One response."""
+
+    def __init__(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.status = status
+        self.headers = dict(headers)
+        self.body = body
+        self.text = body.decode("utf-8", "replace")
+
+
+def ask(app: Any, path: str, method: str = "GET", *, strict: bool = True, **headers: str) -> Answer:
+    """Call a WSGI application, by default as a strict server would."""
+    environ: dict[str, Any] = {"REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path}
+    environ["QUERY_STRING"] = ""
+    setup_testing_defaults(environ)
+    environ.update({f"HTTP_{name.upper()}": value for name, value in headers.items()})
+    answer: list[Any] = []
+
+    def start_response(status: str, fields: list[tuple[str, str]], _exc: object = None) -> Any:
+        answer.extend((status, fields))
+        return answer.append
+
+    result = (validator(app) if strict else app)(environ, start_response)
+    body = b"".join(result)
+    if strict:
+        result.close()
+    return Answer(answer[0], answer[1], body)

@@ -8,7 +8,16 @@ import pytest
 
 from gthreadsrv.worker.connection import State
 from gthreadsrv.worker.drain import IDLE_GRACE_S
-from tests.unit.worker.rig import GET, Gate, at_end, drained, get, read_response, running, wait_until
+from tests.unit.worker.rig import (
+    GET,
+    Gate,
+    at_end,
+    drained,
+    get,
+    read_response,
+    running,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,15 +52,18 @@ def test_an_empty_worker_ends_at_once(make_rig: MakeRig, clock: Clock) -> None:
 def test_the_queue_is_left_to_other_workers(make_rig: MakeRig, clock: Clock) -> None:
     """When only this worker goes, those that wait in the kernel are not ours to take."""
     rig = make_rig()
-    rig.pump()
+    busy = rig.connect()
+    rig.exchange(GET, busy)
+    rig.drain.begin()
+    assert not tick(rig, clock)
     waiting = rig.connect()
     waiting.sendall(GET)
-    rig.pool.accepting = False  # the leader is here before it looks at the listener
-    rig.drain.begin()
+    assert not tick(rig, clock)
+    busy.close()
 
     assert tick(rig, clock)
     assert drained(waiting) == b""
-    assert rig.pool.connections == {}
+    assert rig.fleet().slots[0].accepted == 1
 
 
 def test_the_queue_is_emptied_when_the_whole_server_goes(make_rig: MakeRig, clock: Clock) -> None:

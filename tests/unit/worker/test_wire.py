@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gthreadsrv.worker import outbox as outbox_module
