@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 # A size and its extensions; the longest in use are signatures of some 90 bytes.
 CHUNK_LINE_BYTES = 1024
-# How far framing may outgrow the data it frames. Small chunks are a client's right, up to a
-# point: one byte of data can be dressed in a kilobyte of extension.
+# How far framing may outgrow the data it frames. Chunks of one byte are a client's right, and
+# cost it 5 bytes each; one byte dressed in a kilobyte of extension is only work for us.
 FREE_OVERHEAD_BYTES = 16_384
+OVERHEAD_PER_BYTE = 16
 
 
 class BodyDecoder(Protocol):
@@ -150,7 +151,7 @@ class ChunkedBody:
             self._expect = _Expect.TRAILER
             return
         self._overhead += len(line) + 4
-        if self._overhead > FREE_OVERHEAD_BYTES + 16 * self.received:
+        if self._overhead > FREE_OVERHEAD_BYTES + OVERHEAD_PER_BYTE * self.received:
             raise BadRequestError("chunks too small for their framing")
         if 0 < self._limits.body < self.received + size:
             raise BodyTooLargeError(f"chunked body is over the limit of {self._limits.body} bytes")

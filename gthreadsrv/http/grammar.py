@@ -64,6 +64,9 @@ OTHER_CODINGS: Final = frozenset(
     (b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"identity")
 )
 
+# RFC 9112 6.1 and 6.2.
+FRAMING_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding"))
+
 # RFC 9110 6.5.1: fields that say how the message is framed or routed have no meaning once its
 # body has gone by; found in a trailer they are an attempt to have two readers disagree.
-NOT_IN_TRAILERS: Final = frozenset((b"content-length", b"host", b"trailer", b"transfer-encoding"))
+NOT_IN_TRAILERS: Final = FRAMING_FIELDS | {b"host", b"trailer"}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gthreadsrv.http.limits import Limits
     from gthreadsrv.http.request import RequestHead
 
+_HTAB = 9
 _MINORS: Final = {"HTTP/1.1": 1, "HTTP/1.0": 0}
 
 
@@ -79,6 +80,9 @@ class HttptoolsParser:
             minor = _MINORS[version]
             if method in METHODS and "#" not in target:
                 request = screen(method, target, minor, headers, self._limits)
+                if (request.content_length >= 0 or request.chunked) and _HTAB in head:
+                    # Whether llhttp took one for a blank is not to be seen from here.
+                    read_head(head, self._limits)
                 if not request.keep_alive:
                     # llhttp would take nothing more after `Connection: close`.
                     self._renew()

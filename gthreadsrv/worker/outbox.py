@@ -63,6 +63,8 @@ class Outbox:
         view = memoryview(data)
         self._memory += len(view)
         self._parts.append(view)
+        # What is added next comes behind it.
+        self._spill_part = None
 
     def add(self, data: bytes) -> None:
         """Add bytes; past the high-water mark they go to a file.  Raises OSError."""

@@ -8,8 +8,9 @@ it is, which is safe because each cell by itself is true and only grows (see ``l
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from gthreadsrv_metrics import labels
 from gthreadsrv_metrics.layout import (
@@ -130,8 +131,8 @@ class FleetReading:
     """The whole board at one instant, slots and threads added up where labels do so."""
 
     now: float
-    master: list[float]
-    backlog_limits: list[float]
+    master: Sequence[float]
+    backlog_limits: Sequence[float]
     slots: list[SlotReading] = field(default_factory=list)
     # Request key (see thread_row.request_key) -> duration histogram: sum, then buckets.
     durations: dict[int, list[float]] = field(default_factory=dict)
@@ -197,31 +198,31 @@ def read_fleet(board: Scoreboard, now: float, *, exemplars: bool = False) -> Fle
     return fleet
 
 
-def _decode(cells: Cells) -> list[float]:
-    """Return cells as floats (typeshed has tolist() return integers for every format)."""
-    return cast("list[float]", cells.tolist())
+def _decode(cells: Cells) -> array[float]:
+    """Copy cells. An array makes floats only of what is looked at."""
+    return array("d", cells.tobytes())
 
 
-def _copy(cells: Cells) -> list[float]:
+def _copy(cells: Cells) -> array[float]:
     """Copy a thread row's used part, in one consistent piece where that can be had."""
     for _ in range(_TRIES):
         sequence = cells[T_SEQUENCE]
         blocks = cells[T_BLOCKS]
-        # The window for tearing is one memcpy; decoding comes after.
+        # The window for tearing is one memcpy.
         copy = cells[: T_REQUESTS + int(blocks) * BLOCK_CELLS].tobytes()
         if sequence % 2.0 == 0.0 and cells[T_SEQUENCE] == sequence and cells[T_BLOCKS] == blocks:
             break
-    return _decode(memoryview(copy).cast("d"))
+    return array("d", copy)
 
 
-def _add(rows: Iterable[list[float]]) -> list[float]:
+def _add(rows: Iterable[Sequence[float]]) -> list[float]:
     """Add rows of equal length column by column."""
     return list(map(sum, zip(*rows, strict=True)))
 
 
-def _add_blocks(rows: list[list[float]]) -> dict[int, list[float]]:
+def _add_blocks(rows: Sequence[array[float]]) -> dict[int, list[float]]:
     """Return the rows' request blocks by their keys, added up."""
-    blocks: dict[int, list[list[float]]] = {}
+    blocks: dict[int, list[array[float]]] = {}
     for row in rows:
         for start in range(T_REQUESTS, len(row), BLOCK_CELLS):
             key = int(row[start])
@@ -255,9 +256,9 @@ def _exemplars(cells: Cells) -> list[Exemplar]:
 
 def _slot(
     slot: int,
-    entry: list[float],
-    cells: list[float],
-    rows: list[list[float]],
+    entry: array[float],
+    cells: array[float],
+    rows: Sequence[array[float]],
     *,
     requests: float,
     now: float,
@@ -297,7 +298,7 @@ def _slot(
     )
 
 
-def _window_start(entry: list[float], cells: list[float], now: float) -> tuple[float, float]:
+def _window_start(entry: array[float], cells: array[float], now: float) -> tuple[float, float]:
     """Return (instant, busy integral) at which the utilisation window begins.
 
     That is the last heartbeat sample older than the window; a younger worker's first one;

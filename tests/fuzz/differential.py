@@ -34,6 +34,11 @@ class Readers:
             for limits in (GENEROUS, TIGHT)
         ]
 
+    @property
+    def generous(self) -> tuple[HeadParser, HeadParser]:
+        """The parsers with the limits of the default settings."""
+        return self._pairs[0][1:]
+
     def disagreement(self, rng: Random) -> tuple[str | None, str]:
         """What two readings of one stream made of it differently, and how the stream ended."""
         limits, h11, httptools = self._pairs[rng.random() < 0.25]

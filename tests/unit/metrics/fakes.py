@@ -142,5 +142,5 @@ def ask(app: Any, path: str, method: str = "GET", *, strict: bool = True, **head
     result = (validator(app) if strict else app)(environ, start_response)
     body = b"".join(result)
     if strict:
-        result.close()
+        result.close()  # type: ignore[union-attr]
     return Answer(answer[0], answer[1], body)

@@ -68,9 +68,30 @@ def test_the_catalogue_is_well_formed() -> None:
 Change = Callable[[World], object]
 
 
+def all_of(*changes: Change) -> Change:
+    """Several things happen."""
+
+    def change(world: World) -> None:
+        for one in changes:
+            one(world)
+
+    return change
+
+
 def tick(world: World) -> None:
     """A second passes."""
     world.now += 1.0
+
+
+def begin(world: World) -> None:
+    """A request begins."""
+    world.thread.begin(NOW)
+
+
+def open_files(world: World) -> None:
+    """The worker opens many files."""
+    for number in range(300):
+        (world.machine.proc / "100" / "fd" / f"a-rather-long-name-{number}").touch()
 
 
 def connect(world: World) -> None:
@@ -134,10 +155,10 @@ CHANGES: list[tuple[str, dict[str, str], Change]] = [
     ("scale_events_total", {"direction": "up"}, lambda w: w.master.scaled("up")),
     ("scale_events_total", {"direction": "down"}, lambda w: w.master.scaled("down")),
     ("threads", W, lambda w: w.master.lease(0, 100, 1, NOW, threads=1)),
-    ("threads_busy", W, lambda w: w.thread.begin(NOW)),
-    ("thread_utilization_ratio", {}, lambda w: (tick(w), w.thread.begin(NOW), tick(w))),
-    ("thread_busy_seconds_total", W, lambda w: (w.thread.begin(NOW), tick(w))),
-    ("saturated_seconds_total", W, lambda w: (w.slot.begin_saturated(NOW), tick(w))),
+    ("threads_busy", W, begin),
+    ("thread_utilization_ratio", {}, all_of(tick, begin, tick)),
+    ("thread_busy_seconds_total", W, all_of(begin, tick)),
+    ("saturated_seconds_total", W, all_of(lambda w: w.slot.begin_saturated(NOW), tick)),
     *((f"request_queue_seconds_{part}", {"source": source, **le},
        lambda w, k=source == "kernel": w.request(queue_s=0.002, kernel=k))
       for source in labels.QUEUE_SOURCES
@@ -160,7 +181,7 @@ CHANGES: list[tuple[str, dict[str, str], Change]] = [
       for part, le in (("bucket", {"le": "0.01"}), ("count", {}), ("sum", {}))),
     ("request_cpu_seconds_total", W, lambda w: w.slot.kernel_times(0.5, 0.0)),
     ("worker_runqueue_wait_seconds_total", W, lambda w: w.slot.kernel_times(0.0, 0.5)),
-    ("oldest_request_age_seconds", W, lambda w: (w.thread.begin(NOW), tick(w))),
+    ("oldest_request_age_seconds", W, all_of(begin, tick)),
     *(("request_timeouts_total", {"action": action},
        lambda w, a=action: w.thread.count_timeout(a)) for action in labels.TIMEOUT_ACTIONS),
     *(("request_errors_total", {"reason": reason}, lambda w, r=reason: w.thread.count_error(r))
@@ -175,8 +196,7 @@ CHANGES: list[tuple[str, dict[str, str], Change]] = [
       for mode in labels.CPU_MODES),
     ("worker_resident_memory_bytes", W, reprocess("statm", "1000 60 20 1 0 30 0")),
     ("worker_proportional_memory_bytes", W, reprocess("smaps_rollup", "Pss: 301 kB\n")),
-    ("worker_open_fds", W, lambda w: [
-        (w.machine.proc / "100" / "fd" / f"a-rather-long-name-{n}").touch() for n in range(300)]),
+    ("worker_open_fds", W, open_files),
     ("worker_max_fds", W, more_limit),
     ("worker_gc_pause_seconds_total", W, lambda w: w.slot.gc_pause(0.1, 0)),
     *(("worker_gc_collections_total", {**W, "generation": g},

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import parser as text_parser
 from prometheus_client.core import Metric as Family
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.openmetrics import parser as openmetrics_parser
 
 import gthreadsrv_metrics
 from gthreadsrv_metrics import app_files, exporter, sources
@@ -24,6 +24,8 @@ from tests.unit.metrics.fakes import World, ask
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+parse_text: Any = text_parser.text_string_to_metric_families
+parse_openmetrics: Any = openmetrics_parser.text_string_to_metric_families
 # What a Prometheus server sends.
 PROMETHEUS_ACCEPT = (
     "application/openmetrics-text;version=1.0.0;q=0.5,"

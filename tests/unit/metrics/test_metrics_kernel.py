@@ -103,7 +103,7 @@ def test_a_refusing_kernel_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     with tcp(5) as listener:
         fd = listener.fileno()
         for kind in (Refusing, Short):
-            monkeypatch.setattr(kernel.socket, "socket", kind)
+            monkeypatch.setattr(socket, "socket", kind)
             assert kernel.backlog(fd) is None
             assert kernel.drops(fd) is None
 

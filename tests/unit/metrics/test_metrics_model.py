@@ -175,7 +175,7 @@ class Fleet(RuleBasedStateMachine):
     def reload(self, worker: Worker) -> object:
         """A replacement of the next generation first, then the old one drains and goes."""
         self.generation += 1
-        successor = multiple() if len(self.live) == SLOTS else self.lease("reload")
+        successor: object = multiple() if len(self.live) == SLOTS else self.lease("reload")
         self.board.master.set_state(worker.slot, "draining")
         for index in list(worker.running):
             self.finish(worker, index, "GET", 200, 0.0, 0.0)
@@ -220,8 +220,8 @@ class Fleet(RuleBasedStateMachine):
         for (_, code), count in self.requests.items():
             by_class[f"{code[0]}xx"] += count
         for code_class in CODE_CLASSES:
-            count = value("request_duration_seconds_count", code_class=code_class)
-            assert count == by_class[code_class]
+            counted = value("request_duration_seconds_count", code_class=code_class)
+            assert counted == by_class[code_class]
         sums = sum(value("request_duration_seconds_sum", code_class=name) for name in CODE_CLASSES)
         assert sums == pytest.approx(self.durations_s)
         assert value("application_seconds_count") == self.requests.total()

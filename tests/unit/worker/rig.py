@@ -334,9 +334,7 @@ def read_response(client: socket.socket) -> tuple[int, bytes]:
     while b"\r\n\r\n" not in data:
         data += _more(client)
     head, _, body = data.partition(b"\r\n\r\n")
-    fields = dict(
-        line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line
-    )
+    fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
     length = int(fields[b"content-length"])
     while len(body) < length:
         body += _more(client)

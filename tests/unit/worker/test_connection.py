@@ -74,7 +74,10 @@ def test_a_new_connection_is_idle_and_knows_its_peer(connection: Connection) -> 
     assert connection.trusted
     assert connection.fd == connection.sock.fileno()
     assert connection.wire.outbox is None
-    assert connection.buffer is connection.head is connection.body is connection.upload is None
+    assert connection.buffer is None
+    assert connection.head is None
+    assert connection.body is None
+    assert connection.upload is None
 
 
 def test_a_connection_has_no_dictionary(connection: Connection) -> None:

@@ -187,9 +187,7 @@ def test_keep_alive_of_nothing_still_has_the_grace(make_rig: MakeRig, clock: Clo
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_running_requests_finish_before_real_threads_end(
-    make_live: MakeLive, threads: int
-) -> None:
+def test_running_requests_finish_before_real_threads_end(make_live: MakeLive, threads: int) -> None:
     """Each thread ends by itself once its request is answered."""
     gate = Gate()
     live = make_live(gate, threads=threads)

@@ -34,9 +34,7 @@ MESSAGES = {
     POST: b"POST/p|abcde",
     CHUNKED: b"PUT/c|abc0123456789abcdef",
 }
-EXPECTING = (
-    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
-)
+EXPECTING = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -54,9 +52,7 @@ def bodies(data: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("parser", ["h11", "httptools"])
 @pytest.mark.parametrize("message", MESSAGES, ids=["get", "length", "chunked"])
-def test_a_request_may_be_cut_at_any_byte(
-    make_rig: MakeRig, message: bytes, parser: str
-) -> None:
+def test_a_request_may_be_cut_at_any_byte(make_rig: MakeRig, message: bytes, parser: str) -> None:
     """Two reads give the same answer as one, wherever the first ends."""
     rig = make_rig(echo, parser=parser)
     for cut in range(1, len(message)):

@@ -262,9 +262,7 @@ def test_connections_there_already_are_served_meanwhile(make_rig: MakeRig, clock
         errno.EHOSTUNREACH, errno.EPERM, errno.ETIMEDOUT,
     ],
 )  # fmt: skip
-def test_a_connection_that_failed_by_itself_is_passed_over(
-    make_rig: MakeRig, number: int
-) -> None:
+def test_a_connection_that_failed_by_itself_is_passed_over(make_rig: MakeRig, number: int) -> None:
     """accept(2) reports the errors of a connection that is gone: the next one is accepted."""
     rig = make_rig()
     break_accept(rig, number)

@@ -198,9 +198,7 @@ def test_an_idle_connection_ends_after_keep_alive(make_rig: MakeRig, clock: Cloc
     assert rig.errors() == {}
 
 
-def test_a_head_must_come_within_its_time_however_it_drips(
-    make_rig: MakeRig, clock: Clock
-) -> None:
+def test_a_head_must_come_within_its_time_however_it_drips(make_rig: MakeRig, clock: Clock) -> None:
     """The time runs from the first byte: a byte a second gains nothing."""
     rig = make_rig(header_timeout=10.0)
     client = rig.connect()

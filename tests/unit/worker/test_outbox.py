@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ def take_all(outbox: Outbox, ours: socket.socket, theirs: socket.socket) -> byte
     raise AssertionError("the outbox never empties")
 
 
+SOURCE = random.Random(1).randbytes(500_000)
+
 PARTS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.integers(1, 400_000)),
@@ -65,13 +68,12 @@ def test_everything_leaves_in_order_whatever_it_is_kept_in(
     ours, theirs = pair
     before = open_fds()
     outbox = Outbox()
-    source = os.urandom(500_000)
     path = tmp_path / "source"
-    path.write_bytes(source)
+    path.write_bytes(SOURCE)
     expected, got = b"", b""
     for number, (kind, size) in enumerate(parts):
         start = number * 1000
-        data = source[start : start + size]
+        data = SOURCE[start : start + size]
         if kind == "add":
             outbox.add(data)
         elif kind == "keep":
@@ -237,9 +239,7 @@ def test_a_full_disk_is_an_error_and_leaks_nothing(
 ) -> None:
     """The application's thread gets the error; closing afterwards raises nothing more."""
     before = open_fds()
-    monkeypatch.setattr(
-        module, "open_spool", lambda: open("/dev/full", "w+b", buffering=buffering)
-    )
+    monkeypatch.setattr(module, "open_spool", lambda: open("/dev/full", "w+b", buffering=buffering))
     outbox = Outbox()
     with pytest.raises(OSError, match="No space left"):
         outbox.add(bytes(HIGH_WATER_BYTES + 1))

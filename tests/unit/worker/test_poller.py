@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,7 @@ from gthreadsrv.worker.poller import READ, WRITE, Poller, make_poller
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KINDS = [module._SelectorsPoller]
+KINDS: list[type[Any]] = [module._SelectorsPoller]
 if sys.platform == "linux":
     KINDS.append(module._EpollPoller)
 

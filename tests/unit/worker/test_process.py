@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gthreadsrv.worker.channel import Message
+
+
+class Start(Protocol):
+    """Starts workers."""
+
+    def __call__(self, mode: str = "serve", *values: str) -> Worker: ...
 
 
 class Worker:
@@ -96,7 +102,7 @@ class Worker:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[object]:
+def start(tmp_path: Path) -> Iterator[Start]:
     made: list[Worker] = []
 
     def start(mode: str = "serve", *values: str) -> Worker:
@@ -108,7 +114,7 @@ def start(tmp_path: Path) -> Iterator[object]:
         worker.close()
 
 
-def test_a_worker_says_when_it_is_ready_and_drains_at_term(start: type[Worker]) -> None:
+def test_a_worker_says_when_it_is_ready_and_drains_at_term(start: Start) -> None:
     """It serves, finishes what runs, and leaves with 0."""
     worker = start()
     assert worker.hear(1) == [WorkerReady()]
@@ -125,7 +131,7 @@ def test_a_worker_says_when_it_is_ready_and_drains_at_term(start: type[Worker]) 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_a_worker_leaves_at_once_when_told_to_be_quick(
-    start: type[Worker], number: signal.Signals
+    start: Start, number: signal.Signals
 ) -> None:
     """A running request does not keep it."""
     worker = start()
@@ -137,7 +143,7 @@ def test_a_worker_leaves_at_once_when_told_to_be_quick(
     assert held.recv(1) == b""
 
 
-def test_a_signal_right_after_ready_is_heard(start: type[Worker]) -> None:
+def test_a_signal_right_after_ready_is_heard(start: Start) -> None:
     """TERM on the heels of the message drains; it does not kill."""
     worker = start()
     worker.hear(1)
@@ -146,7 +152,7 @@ def test_a_signal_right_after_ready_is_heard(start: type[Worker]) -> None:
     assert worker.end() == 0
 
 
-def test_a_worker_without_its_master_drains_and_leaves(start: type[Worker]) -> None:
+def test_a_worker_without_its_master_drains_and_leaves(start: Start) -> None:
     """The end of the line is the master's death; a running request is finished first."""
     worker = start()
     worker.hear(1)
@@ -159,7 +165,7 @@ def test_a_worker_without_its_master_drains_and_leaves(start: type[Worker]) -> N
     assert worker.end() == 0
 
 
-def test_an_application_that_does_not_load_is_reported(start: type[Worker]) -> None:
+def test_an_application_that_does_not_load_is_reported(start: Start) -> None:
     """The master is told why, and the exit status says so, too."""
     worker = start("missing")
 
@@ -167,7 +173,7 @@ def test_an_application_that_does_not_load_is_reported(start: type[Worker]) -> N
     assert worker.end() == EXIT_NO_APPLICATION
 
 
-def test_a_worker_at_its_request_limit_asks_once_and_serves_on(start: type[Worker]) -> None:
+def test_a_worker_at_its_request_limit_asks_once_and_serves_on(start: Start) -> None:
     """It goes on until its replacement is there."""
     worker = start("preload", "max_requests=3")
     worker.hear(1)
@@ -182,7 +188,7 @@ def test_a_worker_at_its_request_limit_asks_once_and_serves_on(start: type[Worke
     assert len(worker.hear(3)) == 2
 
 
-def test_the_exporter_has_no_request_limit(start: type[Worker]) -> None:
+def test_the_exporter_has_no_request_limit(start: Start) -> None:
     """It answers scrapes for as long as the server lives."""
     worker = start("exporter", "max_requests=1", "threads=1")
     worker.hear(1)
@@ -194,7 +200,7 @@ def test_the_exporter_has_no_request_limit(start: type[Worker]) -> None:
     assert worker.hear(2) == [WorkerReady()]
 
 
-def test_stacks_are_shown_at_abort(start: type[Worker]) -> None:
+def test_stacks_are_shown_at_abort(start: Start) -> None:
     """SIGABRT is how the master asks a wedged worker for them."""
     worker = start()
     worker.hear(1)

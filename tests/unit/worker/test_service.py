@@ -297,9 +297,7 @@ def test_http_1_0_is_closed_unless_it_asked_for_more(make_rig: MakeRig) -> None:
     assert not at_end(kept)
 
 
-def test_a_response_is_counted_when_its_last_byte_has_left(
-    make_rig: MakeRig, clock: Clock
-) -> None:
+def test_a_response_is_counted_when_its_last_byte_has_left(make_rig: MakeRig, clock: Clock) -> None:
     """A slow reader's time is in the duration, not in the busy time."""
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
@@ -443,9 +441,7 @@ def test_the_request_id_is_bound_for_the_request_only(make_rig: MakeRig) -> None
     assert [one["request_id"] for one in seen] == ["abc-1", "abc-1"]
 
 
-@pytest.mark.parametrize(
-    ("allowed", "counted"), [(("127.0.0.1",), 1), (("10.0.0.1",), 0)]
-)
+@pytest.mark.parametrize(("allowed", "counted"), [(("127.0.0.1",), 1), (("10.0.0.1",), 0)])
 def test_the_proxys_queue_time_counts_when_the_proxy_is_trusted(
     make_rig: MakeRig, allowed: tuple[str, ...], counted: int
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gthreadsrv.worker import spool, upload
+from gthreadsrv.worker import upload
 from gthreadsrv.worker.spool import open_spool
 from gthreadsrv.worker.upload import MEMORY_MAX_BYTES, Upload
 from tests.unit.worker.rig import open_fds
@@ -86,7 +86,7 @@ def test_without_a_temporary_directory_the_kernel_lends_one(
     def refuse(**_kwargs: object) -> None:
         raise FileNotFoundError("no usable temporary directory")
 
-    monkeypatch.setattr(spool.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with open_spool() as file:
         file.write(b"abc")
         file.seek(0)
@@ -99,7 +99,7 @@ def test_without_either_the_error_is_the_directorys(monkeypatch: pytest.MonkeyPa
     def refuse(**_kwargs: object) -> None:
         raise FileNotFoundError("no usable temporary directory")
 
-    monkeypatch.setattr(spool.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     monkeypatch.delattr(os, "memfd_create")
     with pytest.raises(FileNotFoundError, match="no usable temporary directory"):
         open_spool()

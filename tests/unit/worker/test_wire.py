@@ -191,9 +191,7 @@ def test_a_pair_behind_an_outbox_keeps_its_order(line: Line) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, SMALL_FILE, SMALL_FILE + 1, 3 << 20])
 @pytest.mark.parametrize("clogged", [False, True])
-def test_a_file_follows_its_head(
-    line: Line, tmp_path: Path, size: int, *, clogged: bool
-) -> None:
+def test_a_file_follows_its_head(line: Line, tmp_path: Path, size: int, *, clogged: bool) -> None:
     """Small ones by a read, large ones by the kernel, behind an outbox or not."""
     content = os.urandom(size)
     path = tmp_path / "file"
