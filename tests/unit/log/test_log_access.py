@@ -170,7 +170,7 @@ ATOMS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("atom", "expected"), ATOMS.items())
+@pytest.mark.parametrize(("atom", "expected"), ATOMS.items(), ids=ATOMS)
 def test_every_atom_of_gunicorns_formats_is_there(tmp_path: Path, atom: str, expected: str) -> None:
     """All of h l u t r m U q H s B b f a T M D L p {}i {}o {}e."""
     assert form_log(tmp_path, f"100%% <%({atom})s>").line() == f"100% <{expected}>"

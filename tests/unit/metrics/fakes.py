@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -19,6 +20,14 @@ NOW = 1000.0
 TICKS = os.sysconf("SC_CLK_TCK")
 LISTENER = "127.0.0.1:8000"
 BUILD = {"version": "1.0", "python": "3.11", "parser": "h11", "worker_class": "gthread"}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Resource usage of a reaped process, as os.wait4 tells it."""
+
+    ru_utime: float
+    ru_stime: float
 
 
 class Machine:

@@ -14,7 +14,7 @@ from gthreadsrv_metrics.catalogue import BY_NAME, CATALOGUE
 from gthreadsrv_metrics.layout import CONFIG_FIELDS
 from gthreadsrv_metrics.scoreboard import Scoreboard
 from gthreadsrv_metrics.sources import Sources
-from tests.unit.metrics.fakes import BUILD, LISTENER, NOW, World, process
+from tests.unit.metrics.fakes import BUILD, LISTENER, NOW, Usage, World, process
 
 
 @pytest.fixture
@@ -338,6 +338,17 @@ def test_counters_do_not_step_back_when_an_interval_ends_late(world: World) -> N
     world.thread.begin(NOW + 10)
     world.now = NOW + 12
     assert world.value("thread_busy_seconds_total", worker="0") == pytest.approx(11.99)
+
+
+def test_cpu_is_the_reaped_processes_and_the_live_ones(world: World) -> None:
+    """What /proc says of the live process comes on top of what ended, without a heartbeat."""
+    live = world.value("worker_cpu_seconds_total", worker="0", mode="user")
+    assert live == 3
+    process(world.machine.proc, 200)
+    world.master.release(0, NOW, Usage(4.0, 2.0))
+    assert world.value("worker_cpu_seconds_total", worker="0", mode="user") == 4
+    world.master.lease(0, 200, 2, NOW)
+    assert world.value("worker_cpu_seconds_total", worker="0", mode="user") == 7
 
 
 def test_exemplars_are_the_latest_trace_of_each_bucket(world: World) -> None:

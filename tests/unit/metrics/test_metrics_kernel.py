@@ -108,6 +108,25 @@ def test_a_refusing_kernel_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
             assert kernel.drops(fd) is None
 
 
+@linux
+@pytest.mark.parametrize(
+    ("state", "limit", "expected"), [(10, 9, kernel.Backlog(4, 9)), (1, 9, None), (10, 0, None)]
+)
+def test_only_a_listener_with_room_has_a_queue(
+    monkeypatch: pytest.MonkeyPatch, state: int, limit: int, expected: object
+) -> None:
+    """The fields mean something else in other states, and zeros are what a sandbox fills in."""
+
+    class Told(socket.socket):
+        def getsockopt(self, *_args: object) -> bytes:  # type: ignore[override]
+            return struct.pack("=B7x6I", state, 0, 0, 0, 0, 4, limit)
+
+    with tcp(5) as listener:
+        fd = listener.fileno()
+        monkeypatch.setattr(socket, "socket", Told)
+        assert kernel.backlog(fd) == expected
+
+
 def diag(*attributes: tuple[int, bytes], kind: int = 20) -> bytes:
     """A sock_diag answer."""
     body = b"".join(struct.pack("=HH", 4 + len(v), n) + v + bytes(-len(v) % 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import pytest
 
@@ -25,16 +24,9 @@ from gthreadsrv_metrics.layout import (
 )
 from gthreadsrv_metrics.reading import SlotReading, read_fleet
 from gthreadsrv_metrics.scoreboard import Scoreboard
+from tests.unit.metrics.fakes import Usage
 
 NOW = 1000.0
-
-
-@dataclass
-class Usage:
-    """What os.wait4 says of a process."""
-
-    ru_utime: float
-    ru_stime: float
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from gthreadsrv_metrics.collector import MultiprocessCollector
 from gthreadsrv_metrics.labels import CODE_CLASSES
 from gthreadsrv_metrics.scoreboard import Scoreboard, SlotRow, ThreadRow
 from gthreadsrv_metrics.sources import Sources
+from tests.unit.metrics.fakes import Usage
 
 SLOTS, THREADS = 3, 2
 Series = tuple[str, tuple[tuple[str, str], ...]]
@@ -41,14 +42,6 @@ class Worker:
     running: dict[int, float] = field(default_factory=dict)  # thread -> since
     saturated: float | None = None
     cpu_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Resource usage of a reaped process."""
-
-    ru_utime: float
-    ru_stime: float = 0.0
 
 
 class Fleet(RuleBasedStateMachine):
@@ -189,7 +182,7 @@ class Fleet(RuleBasedStateMachine):
         if worker.saturated is not None:
             self.saturated[worker.slot] += self.now - worker.saturated
         self.cpu[worker.slot] += worker.cpu_s + seconds
-        self.board.master.release(worker.slot, self.now, Usage(worker.cpu_s + seconds))
+        self.board.master.release(worker.slot, self.now, Usage(worker.cpu_s + seconds, 0.0))
         self.board.master.exited(reason)
         self.exits[reason] += 1
         del self.live[worker.slot]

@@ -153,6 +153,9 @@ def test_own_times_add_up_what_each_thread_gained(tmp_path: Path) -> None:
     tasks(tmp_path, t10=(9, 2), t11=(4, 1), t12=(1, 1))  # its id is used again
     own.record()
     assert times(shared) == (8, 4)
+    tasks(tmp_path, t10=(9, 2), t11=(2, 3), t12=(1, 1))  # and 11's, between two looks
+    own.record()
+    assert times(shared) == (10, 7)
 
 
 def test_own_times_go_on_over_leases(tmp_path: Path) -> None:

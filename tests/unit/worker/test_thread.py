@@ -138,7 +138,7 @@ def test_fast_requests_never_cross_threads(make_live: MakeLive) -> None:
         return hello(environ, start_response)
 
     live = make_live(app, threads=4)
-    live.pool.note_pace = lambda _seconds: None  # type: ignore[method-assign]
+    live.pool.note_pace = lambda seconds: None  # type: ignore[method-assign]
     with running(live):
         client = live.connect()
         threads = []
@@ -154,25 +154,27 @@ def test_fast_requests_never_cross_threads(make_live: MakeLive) -> None:
         assert threads[1] == 1
 
 
-def test_with_all_threads_held_the_first_one_back_serves_who_waits(make_live: MakeLive) -> None:
+@pytest.mark.parametrize("pace_s", [0.0, 1.0])
+def test_with_all_threads_held_the_first_one_back_serves_who_waits(
+    make_live: MakeLive, pace_s: float
+) -> None:
     """The lead is taken up again by whoever is free first, inline or handed over."""
-    for pace_s in (0.0, 1.0):
-        gate = Gate()
-        live = make_live(gate, threads=2)
-        with running(live), Ticker(live):
-            live.pool.pace_s = pace_s
-            clients = [live.connect() for _ in range(3)]
-            for number in range(2):
-                clients[number].sendall(get(f"/hold/{number}"))
-                gate.wait_inside(f"/hold/{number}")
-            wait_until(lambda live=live: live.pool.leader is None, "nobody leads")
-            clients[2].sendall(get("/waits"))
-            gate.let_out("/hold/1")
+    gate = Gate()
+    live = make_live(gate, threads=2)
+    with running(live), Ticker(live):
+        live.pool.pace_s = pace_s
+        clients = [live.connect() for _ in range(3)]
+        for number in range(2):
+            clients[number].sendall(get(f"/hold/{number}"))
+            gate.wait_inside(f"/hold/{number}")
+        wait_until(lambda: live.pool.leader is None, "nobody leads")
+        clients[2].sendall(get("/waits"))
+        gate.let_out("/hold/1")
 
-            assert read_response(clients[2]) == (200, b"/waits")
-            gate.let_out("/hold/0")
-            assert read_response(clients[0])[0] == 200
-            wait_until(lambda live=live: at_rest(live), "both threads are back")
+        assert read_response(clients[2]) == (200, b"/waits")
+        gate.let_out("/hold/0")
+        assert read_response(clients[0])[0] == 200
+        wait_until(lambda: at_rest(live), "both threads are back")
 
 
 def test_one_thread_alone_does_everything(make_live: MakeLive) -> None:

@@ -154,9 +154,10 @@ def test_usr1_reopens_the_logs_and_nothing_else(watch: Callable[..., Watched]) -
     watched = watch(hello, threads=1)
 
     def script() -> None:
-        for count in (1, 2):
-            os.kill(os.getpid(), signal.SIGUSR1)
-            wait_until(lambda count=count: watched.reopened == count, "the logs are reopened")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        wait_until(lambda: watched.reopened == 1, "the logs are reopened")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        wait_until(lambda: watched.reopened == 2, "the logs are reopened again")
         client = watched.live.connect()
         client.sendall(GET)
         assert read_response(client)[0] == 200
