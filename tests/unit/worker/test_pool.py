@@ -547,5 +547,5 @@ class PoolMachine(RuleBasedStateMachine):
         self.bench.close()
 
 
-PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 TestPoolMachine = PoolMachine.TestCase

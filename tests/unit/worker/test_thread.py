@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gthreadsrv.worker import pool
 from gthreadsrv.worker.thread import EXIT_BUG
 from tests.unit.worker.rig import (
     DEADLINE_S,
@@ -36,13 +37,13 @@ ANSWER = re.compile(rb"(?<=\r\n\r\n)/[a-z]+/\d+/\d+/\d+(?=HTTP|$)")
 
 def at_rest(live: Live) -> bool:
     """Whether one thread leads and all others are parked."""
-    pool = live.pool
-    with pool.lock:
+    shared = live.pool
+    with shared.lock:
         return (
-            pool.leader is not None
-            and not pool.inline_since
-            and len(pool.idle) == len(live.threads) - 1
-            and pool.leader not in pool.idle
+            shared.leader is not None
+            and not shared.inline_since
+            and len(shared.idle) == len(live.threads) - 1
+            and shared.leader not in shared.idle
         )
 
 
@@ -129,7 +130,9 @@ def test_a_fast_handler_that_turns_slow_holds_up_nobody_for_long(make_live: Make
         wait_until(lambda: at_rest(live), "both threads are back")
 
 
-def test_fast_requests_never_cross_threads(make_live: MakeLive) -> None:
+def test_fast_requests_never_cross_threads(
+    make_live: MakeLive, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A slow application's requests move from thread to thread; a fast one's stay where they are."""
     seen: list[int] = []
 
@@ -138,7 +141,7 @@ def test_fast_requests_never_cross_threads(make_live: MakeLive) -> None:
         return hello(environ, start_response)
 
     live = make_live(app, threads=4)
-    live.pool.note_pace = lambda seconds: None  # type: ignore[method-assign]
+    monkeypatch.setattr(pool, "_PACE_WEIGHT", 0.0)
     with running(live):
         client = live.connect()
         threads = []
