@@ -173,7 +173,7 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting(
         "timeout", TIMES, ("-t", "--timeout"), "SECONDS", convert.seconds, _SECONDS,
-        "a request that runs longer is reported and interrupted, a silent worker is replaced; "
+        "replace a worker whose interpreter has stood still for this long, its stacks logged; "
         "0 is never",
     ),
     Setting(

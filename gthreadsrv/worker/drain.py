@@ -40,14 +40,14 @@ class Drain:
         self,
         pool: Pool,
         owned: Iterable[Port],
-        keepalive_s: float,
+        idle_s: float,
         show_state: Callable[[str], None],
         *,
         whole: Callable[[], bool],
     ) -> None:
         self._pool = pool
         self._owned = tuple(owned)
-        self._keepalive_s = keepalive_s
+        self._idle_s = idle_s
         self._show_state = show_state
         self._whole = whole
         self._since = 0.0
@@ -85,7 +85,7 @@ class Drain:
             connection
             for connection in list(pool.connections.values())
             if connection.state is State.IDLE
-            and now - (connection.deadline - self._keepalive_s) >= IDLE_GRACE_S
+            and now - (connection.deadline - self._idle_s) >= IDLE_GRACE_S
         ]
 
     def _queues_empty(self, now: float) -> bool:

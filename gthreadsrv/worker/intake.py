@@ -15,6 +15,7 @@ from gthreadsrv.http.body import ChunkedBody, LengthBody
 from gthreadsrv.http.errors import BodyTooLargeError, ProtocolError, ReadTimeoutError
 from gthreadsrv.http.head import HeadBuffer, split_head
 from gthreadsrv.worker.connection import Connection, State
+from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.poller import READ
 from gthreadsrv.worker.upload import Upload
 from gthreadsrv.wsgi.exchange import ClientGoneError
@@ -80,6 +81,7 @@ class Intake:
     ) -> None:
         self._pool = pool
         self._settings = settings
+        self._patience = patience_of(settings)
         self._limits = limits
         self._ports = ports
         self._parser = parser
@@ -214,7 +216,7 @@ class Intake:
             sock,
             port,
             peer,
-            self._settings.write_timeout,
+            self._patience.write_s,
             trusted=port.trusted.includes(peer[0]),
         )
         pool.connections[connection.fd] = connection
@@ -226,7 +228,7 @@ class Intake:
             pool.fresh.append(connection)
             # A silent connection is as cheap as an idle one: browsers and balancers open
             # them ahead of need.
-            pool.watch(connection, now + self._settings.keepalive)
+            pool.watch(connection, now + self._patience.idle_s)
         return found
 
     def _idle(self) -> list[Connection]:
@@ -304,19 +306,19 @@ class Intake:
             return None
         if complete:
             return State.ACTIVE
-        settings = self._settings
+        patience = self._patience
         if connection.body is not None:
-            self._pool.expect(connection, connection.read_at + settings.body_timeout)
+            self._pool.expect(connection, connection.read_at + patience.body_s)
         else:
             # From the first byte, not the last: a head sent byte by byte gains no time.
-            self._pool.expect(connection, connection.first_read + settings.header_timeout)
+            self._pool.expect(connection, connection.first_read + patience.head_s)
         return State.READING
 
     def next_request(self, connection: Connection, now: float) -> State | None:
         """Say where ``connection`` belongs after a response that keeps it alive."""
         data = connection.rest
         if not data:
-            self._pool.expect(connection, now + self._settings.keepalive)
+            self._pool.expect(connection, now + self._patience.idle_s)
             return State.IDLE
         connection.rest = b""
         connection.first_read = connection.read_at
@@ -325,8 +327,8 @@ class Intake:
             # The client's time begins now: more may have come while the last request ran,
             # and nobody has read it.
             connection.first_read = now
-            settings = self._settings
-            wait_s = settings.header_timeout if connection.body is None else settings.body_timeout
+            patience = self._patience
+            wait_s = patience.head_s if connection.body is None else patience.body_s
             self._pool.expect(connection, now + wait_s)
         return state
 

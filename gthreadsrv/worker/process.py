@@ -21,6 +21,7 @@ from gthreadsrv.http.response import HeadEncoder
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
 from gthreadsrv.worker.drain import Drain
 from gthreadsrv.worker.intake import Intake
+from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pool import Pool
 from gthreadsrv.worker.ports import Port, TrustedPeers
 from gthreadsrv.worker.service import Service
@@ -61,7 +62,7 @@ def run_worker(context: WorkerContext) -> int:
     drain = Drain(
         pool,
         [port for port in ports.values() if port.owned],
-        settings.keepalive,
+        patience_of(settings).idle_s,
         context.show_state,
         whole=lambda: bool(context.board.master_cells[M_SHUTTING_DOWN]),
     )

@@ -19,6 +19,7 @@ from gthreadsrv.log import access_log
 from gthreadsrv.log.context import bind_request
 from gthreadsrv.log.context import clear as unbind_request
 from gthreadsrv.worker.connection import State
+from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.request_start import seconds_since
 from gthreadsrv.wsgi.exchange import ClientGoneError, Exchange
 
@@ -77,7 +78,7 @@ class Service:
         self._app = app
         self._pool = pool
         self.row = row
-        self._settings = settings
+        self._patience = patience_of(settings)
         self._encoder = encoder
         self._log = log
 
@@ -117,7 +118,7 @@ class Service:
             connection.wire,
             self._encoder,
             wall_ns * 1e-9,
-            keep_alive=head.keep_alive and not pool.closing,
+            keep_alive=head.keep_alive and self._patience.keeps_alive and not pool.closing,
         )
         environ = connection.port.environs.build(
             head,
@@ -181,7 +182,7 @@ class Service:
             row.abandon(done)
             connection.pending = pending
             connection.then_close = "" if exchange.keep_alive else self._close_reason()
-            pool.expect(connection, done + self._settings.write_timeout)
+            pool.expect(connection, done + self._patience.write_s)
             return State.WRITING, done
         self._count(connection, pending, done)
         if exchange.keep_alive:
@@ -318,7 +319,7 @@ class Service:
             # The client has yet to read what came before.
             connection.pending = pending
             connection.then_close = "error"
-            self._pool.send_on(connection, now + self._settings.write_timeout)
+            self._pool.send_on(connection, now + self._patience.write_s)
             return
         self._count(connection, pending, now)
         self._end(connection, "error", lingering=True)
@@ -349,7 +350,7 @@ class Service:
             self.lose(connection)
             return None
         if not done:
-            self._pool.expect(connection, now + self._settings.write_timeout)
+            self._pool.expect(connection, now + self._patience.write_s)
             return State.WRITING
         pending, connection.pending = connection.pending, None
         if pending is not None:

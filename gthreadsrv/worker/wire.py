@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+from math import inf
 from typing import TYPE_CHECKING
 
 from gthreadsrv.worker.outbox import Outbox
@@ -27,12 +28,12 @@ _MSG_MORE = getattr(socket, "MSG_MORE", 0)
 class Wire:
     """Sends without blocking, except past the outbox's limit."""
 
-    __slots__ = ("_send", "_sock", "_timeout_s", "outbox")
+    __slots__ = ("_send", "_sock", "_wait_ms", "outbox")
 
     def __init__(self, sock: socket.socket, timeout_s: float) -> None:
         self._sock = sock
         self._send: Callable[[bytes | memoryview], int] = sock.send
-        self._timeout_s = timeout_s
+        self._wait_ms = None if timeout_s == inf else timeout_s * 1000
         self.outbox: Outbox | None = None
         """What the client has yet to take; None in the usual case."""
 
@@ -135,7 +136,7 @@ class Wire:
             # Only the client's standstill counts against it, not its slowness.
             poll = select.poll()
             poll.register(self._sock, select.POLLOUT)
-            if not poll.poll(self._timeout_s * 1000):
+            if not poll.poll(self._wait_ms):
                 raise ClientGoneError("the client does not read")
             if self.flush():
                 self.send(data)

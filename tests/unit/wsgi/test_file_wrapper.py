@@ -111,7 +111,7 @@ def test_what_changes_the_bytes_is_read(path: Path) -> None:
     with DecipheringReader(io.FileIO(path)) as buffered:
         assert FileWrapper(buffered).span() is None
     with DecipheringRaw(path) as raw:
-        assert FileWrapper(raw).span() is None  # type: ignore[arg-type]
+        assert FileWrapper(raw).span() is None
     with io.BufferedReader(DecipheringRaw(path)) as around:
         assert FileWrapper(around).span() is None
 
@@ -134,7 +134,7 @@ def test_archives_are_read(tmp_path: Path) -> None:
         assert member is not None
         files: list[Any] = [
             gzip.open(gz), bz2.open(bz), archive.open("x"), member,
-            io.BufferedReader(gzip.open(gz)),  # type: ignore[arg-type]
+            io.BufferedReader(gzip.open(gz)),
         ]  # fmt: skip
         for file in files:
             wrapper = FileWrapper(file)
@@ -147,7 +147,7 @@ def test_what_is_no_file_is_read() -> None:
     """Memory, spooled files, pipes and sockets."""
     assert FileWrapper(io.BytesIO(b"x")).span() is None
     with tempfile.SpooledTemporaryFile() as spooled:
-        assert FileWrapper(spooled).span() is None  # type: ignore[arg-type]
+        assert FileWrapper(spooled).span() is None
     read_end, write_end = os.pipe()
     os.write(write_end, b"pipe")
     os.close(write_end)

@@ -1,0 +1,103 @@
+"""What a request brings to the places around it: log context, stderr, scoreboard, proxy."""
+
+from __future__ import annotations
+
+import io
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.worker.rig import (
+    GET,
+    get,
+    hello,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from tests.unit.worker.rig import Rig
+
+    MakeRig = Callable[..., Rig]
+
+
+def test_the_request_id_is_bound_for_the_request_only(make_rig: MakeRig) -> None:
+    """The application's log lines carry it; afterwards nothing does."""
+    from structlog.contextvars import get_contextvars
+
+    seen: list[dict[str, Any]] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        seen.append(get_contextvars())
+        if environ["PATH_INFO"] == "/bad":
+            raise ValueError
+        return hello(environ, start_response)
+
+    rig = make_rig(app)
+    for path in ("/", "/bad"):
+        rig.exchange(get(path, "X-Request-ID: abc-1"))
+        assert get_contextvars() == {}
+    assert [one["request_id"] for one in seen] == ["abc-1", "abc-1"]
+
+
+@pytest.mark.parametrize(("allowed", "counted"), [(("127.0.0.1",), 1), (("10.0.0.1",), 0)])
+def test_the_proxys_queue_time_counts_when_the_proxy_is_trusted(
+    make_rig: MakeRig, allowed: tuple[str, ...], counted: int
+) -> None:
+    """X-Request-Start of anybody else is not believed."""
+    import time
+
+    rig = make_rig(tcp=True, forwarded_allow_ips=allowed)
+    client = rig.connect()
+    client.sendall(get("/", f"X-Request-Start: t={time.time() - 0.3:.3f}"))
+    wait_until(lambda: rig.pump() or rig.responses(), "an answer")
+    queue = rig.fleet().proxy_queue
+
+    assert sum(queue[1:]) == counted
+    assert queue[0] == pytest.approx(0.3 if counted else 0.0, abs=0.15)
+
+
+def test_wsgi_errors_is_the_present_stderr(
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written there goes where sys.stderr points at that moment."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        environ["wsgi.errors"].write("one\n")
+        environ["wsgi.errors"].writelines(["two\n"])
+        environ["wsgi.errors"].flush()
+        return hello(environ, start_response)
+
+    rig = make_rig(app)
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    rig.exchange(GET)
+
+    assert stream.getvalue() == "one\ntwo\n"
+
+
+def test_entering_a_thread_tells_the_scoreboard_its_kernel_id(make_rig: MakeRig) -> None:
+    """So that the kernel's numbers of that thread can be found."""
+    rig = make_rig()
+    rig.service.enter_thread()
+
+    assert rig.board.slot(0).native_ids() == [threading.get_native_id()]
+
+
+def test_a_reset_instead_of_the_last_ack_is_survived(make_rig: MakeRig) -> None:
+    """A client that resets while we linger ends the connection quietly."""
+    rig = make_rig(tcp=True)
+    client = rig.connect()
+    client.sendall(b"BAD\r\n\r\n")
+    wait_until(lambda: rig.pump() or rig.responses(), "the refusal")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()
+    wait_until(lambda: rig.pump() or not rig.pool.connections, "the end")
+
+    assert rig.closed() == {"error": 1}
