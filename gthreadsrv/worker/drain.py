@@ -8,6 +8,7 @@ once more; the pool stops when no connection is left.
 from __future__ import annotations
 
 import select
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -85,8 +86,12 @@ class Drain:
             connection
             for connection in list(pool.connections.values())
             if connection.state is State.IDLE
-            and now - (connection.deadline - self._idle_s) >= IDLE_GRACE_S
+            and now - self._idle_since(connection) >= IDLE_GRACE_S
         ]
+
+    def _idle_since(self, connection: Connection) -> float:
+        # An endless wait does not tell when it began.
+        return connection.deadline - self._idle_s if self._idle_s < inf else self._since
 
     def _queues_empty(self, now: float) -> bool:
         if now - self._since < _SETTLE_S:

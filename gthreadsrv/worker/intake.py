@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from gthreadsrv.http.body import ChunkedBody, LengthBody
-from gthreadsrv.http.errors import BodyTooLargeError, ProtocolError, ReadTimeoutError
+from gthreadsrv.http.errors import ProtocolError, ReadTimeoutError
 from gthreadsrv.http.head import HeadBuffer, split_head
 from gthreadsrv.worker.connection import Connection, State
 from gthreadsrv.worker.patience import patience_of
@@ -363,15 +363,9 @@ class Intake:
     def _begin_body(self, connection: Connection) -> None:
         head = connection.head
         assert head is not None  # noqa: S101 - the caller just set it
-        limit = self._limits.body
-        if head.chunked:
-            connection.body = ChunkedBody(self._limits)
-        else:
-            if limit and head.content_length > limit:
-                raise BodyTooLargeError(
-                    f"a body of {head.content_length} bytes, over limit_request_body {limit}"
-                )
-            connection.body = LengthBody(head.content_length)
+        connection.body = (
+            ChunkedBody(self._limits) if head.chunked else LengthBody(head.content_length)
+        )
         connection.upload = Upload()
         if head.expect_continue and not connection.rest:
             connection.wire.send(_CONTINUE)

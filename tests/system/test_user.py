@@ -65,7 +65,8 @@ def prefix() -> list[str]:
     )  # fmt: skip
     if probe.returncode != 0:
         pytest.skip(f"another user cannot use this interpreter: {probe.stderr[-200:]}")
-    return prefix
+    # Nobody may not write coverage's data either.
+    return [*prefix, "env", "-u", "COVERAGE_PROCESS_CONFIG"]
 
 
 @pytest.mark.parametrize("preload", [False, True])

@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = (ROOT / "gthreadsrv", ROOT / "metrics" / "gthreadsrv_metrics")
 MAX_LINES = 500
+# Tables of cases make test files longer without making them harder to read.
+MAX_TEST_LINES = 700
 
 
 def sources(*folders: Path) -> list[Path]:
@@ -78,11 +80,12 @@ def test_the_demo_needs_only_the_standard_library() -> None:
     "path", sources(*PACKAGES, ROOT / "tests"), ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_files_are_readable_in_one_sitting(path: Path) -> None:
-    """No file is longer than 500 lines, and each module that is not empty says what it is for."""
+    """No file is too long to be read at once, and each that is not empty says what it is for."""
     text = path.read_text()
 
-    assert len(text.splitlines()) <= MAX_LINES
-    assert not text or re.match(r'(#!.*\n)?"""\S', text), "no module docstring"
+    limit = MAX_TEST_LINES if path.is_relative_to(ROOT / "tests") else MAX_LINES
+    assert len(text.splitlines()) <= limit
+    assert not text or re.match(r'(#!.*\n)?r?"""\S', text), "no module docstring"
 
 
 def test_every_package_is_typed() -> None:

@@ -22,6 +22,7 @@ from gthreadsrv.net.listeners import Listener, bind
 from gthreadsrv.settings import Settings
 from gthreadsrv.worker.drain import Drain
 from gthreadsrv.worker.intake import Intake
+from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pool import Pool
 from gthreadsrv.worker.ports import Port, TrustedPeers
 from gthreadsrv.worker.service import Service
@@ -166,7 +167,7 @@ class Base:
         self.drain = Drain(
             self.pool,
             [self.port],
-            self.settings.keepalive,
+            patience_of(self.settings).idle_s,
             self.titles.append,
             whole=lambda: whole,
         )

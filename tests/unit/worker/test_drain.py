@@ -186,6 +186,23 @@ def test_keep_alive_of_nothing_still_has_the_grace(make_rig: MakeRig, clock: Clo
     assert rig.closed() == {}
 
 
+def test_a_silent_connection_without_a_limit_does_not_keep_the_worker(
+    make_rig: MakeRig, clock: Clock
+) -> None:
+    """Where clients may be silent for ever, the grace runs from the beginning of the drain."""
+    rig = make_rig(keepalive=0.0, header_timeout=0.0)
+    silent = rig.connect()
+    rig.pump()
+    clock.advance(100)
+    rig.drain.begin()
+
+    assert not tick(rig, clock, IDLE_GRACE_S / 2)
+    assert not at_end(silent)
+    assert not tick(rig, clock, IDLE_GRACE_S / 2)
+    assert tick(rig, clock)
+    assert at_end(silent)
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 def test_running_requests_finish_before_real_threads_end(make_live: MakeLive, threads: int) -> None:
     """Each thread ends by itself once its request is answered."""

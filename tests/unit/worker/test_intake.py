@@ -218,6 +218,19 @@ def test_expect_is_not_answered_when_the_body_came_along(make_rig: MakeRig) -> N
     assert bodies(make_rig(echo).exchange(EXPECTING + b"abc")) == [b"POST/|abc"]
 
 
+def test_a_client_that_left_before_its_100_is_lost(make_rig: MakeRig) -> None:
+    """Quietly: it is counted as a disconnect."""
+    rig = make_rig(echo)
+    client = rig.connect()
+    client.sendall(EXPECTING)
+    client.close()
+    rig.pump()
+
+    assert rig.pool.connections == {}
+    assert rig.errors() == {"client_disconnect": 1}
+    assert rig.statuses() == {}
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gthreadsrv.worker.connection import State
+from gthreadsrv.worker.wire import Wire
 from tests.unit.worker.rig import GET, at_end, drained, get, hello, wait_until
 
 if TYPE_CHECKING:
@@ -88,6 +89,32 @@ def test_a_refusal_that_the_client_cannot_take_yet_is_sent_later(make_rig: MakeR
     assert got.endswith(b"400 Bad Request\n")
     assert at_end(client)
     assert rig.statuses() == {200: 1, 400: 1}
+    assert rig.closed() == {"error": 1}
+
+
+def test_a_refusal_for_a_client_that_left_is_counted_as_a_refusal(make_rig: MakeRig) -> None:
+    """The request was wrong, whoever waits for the answer; but there was no response."""
+    rig = make_rig()
+    client = rig.connect()
+    client.sendall(BAD)
+    client.close()
+    rig.pump()
+
+    assert rig.pool.connections == {}
+    assert rig.errors() == {"bad_request": 1}
+    assert rig.closed() == {"client": 1}
+    assert rig.statuses() == {}
+
+
+def test_a_client_that_cannot_be_told_the_end_is_not_waited_for(
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where our side cannot be shut the connection has gone, and lingering is for nobody."""
+    monkeypatch.setattr(Wire, "shut", lambda _wire: False)
+    rig = make_rig()
+    rig.exchange(BAD)
+
+    assert rig.pool.connections == {}
     assert rig.closed() == {"error": 1}
 
 

@@ -88,6 +88,24 @@ def test_an_application_that_raises_gets_a_500_and_a_log_line(
     assert rig.statuses() == {500: 1, 200: 1}
 
 
+def test_a_500_for_a_client_that_left_is_no_response(make_rig: MakeRig) -> None:
+    """Both are counted: the application's failure, and the client's leaving."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        client.close()
+        raise ValueError
+
+    rig = make_rig(app)
+    client = rig.connect()
+    client.sendall(GET)
+    rig.pump()
+
+    assert rig.pool.connections == {}
+    assert rig.errors() == {"application_error": 1, "client_disconnect": 1}
+    assert rig.statuses() == {}
+    assert rig.fleet().slots[0].threads_busy == 0
+
+
 def test_a_500_to_head_has_no_body(make_rig: MakeRig) -> None:
     """The server's own answers follow the rules, too."""
 

@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.worker.rig import (
-    GET,
-    get,
-    hello,
-    wait_until,
-)
+from gthreadsrv.worker import service
+from gthreadsrv.worker.connection import State
+from tests.unit.worker.rig import GET, drained, get, hello, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,8 +52,9 @@ def test_the_proxys_queue_time_counts_when_the_proxy_is_trusted(
 
     rig = make_rig(tcp=True, forwarded_allow_ips=allowed)
     client = rig.connect()
+    client.sendall(get("/", "X-Request-Start: soon"))
     client.sendall(get("/", f"X-Request-Start: t={time.time() - 0.3:.3f}"))
-    wait_until(lambda: rig.pump() or rig.responses(), "an answer")
+    wait_until(lambda: rig.pump() or rig.responses() == 2, "the answers")
     queue = rig.fleet().proxy_queue
 
     assert sum(queue[1:]) == counted
@@ -101,3 +99,44 @@ def test_a_reset_instead_of_the_last_ack_is_survived(make_rig: MakeRig) -> None:
     wait_until(lambda: rig.pump() or not rig.pool.connections, "the end")
 
     assert rig.closed() == {"error": 1}
+
+
+class AccessRecorder:
+    """Stands in for the access log."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def log(self, **fields: Any) -> None:
+        self.lines.append(fields)
+
+
+def test_every_response_is_in_the_access_log(
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refusals and slow ones too, each once, with what the client was sent."""
+    access = AccessRecorder()
+    monkeypatch.setattr(service, "access_log", lambda: access)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response("201 Created", [("X-Kind", "big")])
+        return [bytes(2 << 20)]
+
+    rig = make_rig(app)
+    client = rig.connect()
+    rig.exchange(get("/big?a", "X-Request-ID: r1", "User-Agent: probe"), client)
+    assert access.lines == []
+    while rig.only().state is State.WRITING:
+        drained(client)
+        rig.pump()
+    drained(client)
+    rig.exchange(b"GET / HTTP/1.1\r\n\r\n", client)
+
+    whole, refused = access.lines
+    assert (whole["method"], whole["target"], whole["status"]) == ("GET", "/big?a", 201)
+    assert (whole["bytes_sent"], whole["request_id"]) == (2 << 20, "r1")
+    assert (b"User-Agent", b"probe") in whole["headers"]
+    assert whole["response_headers"] == [("X-Kind", "big")]
+    assert whole["environ"]["PATH_INFO"] == "/big"
+    assert (refused["method"], refused["status"]) == ("", 400)
+    assert refused["bytes_sent"] == len(b"400 Bad Request\n")
