@@ -47,7 +47,7 @@ reference: $(TEST_STAMP)
 	$(BIN)/python -m gthreadsrv.settings.reference --write README.md
 
 fuzz: $(TEST_STAMP)
-	$(BIN)/python tests/fuzz/differential.py
+	$(BIN)/python -m tests.fuzz.differential
 
 test-pythons:
 	tests/pythons.sh

@@ -92,7 +92,6 @@ class Exchange:
         status: str,
         headers: list[tuple[str, str]],
         exc_info: OptExcInfo | None = None,
-        /,
     ) -> Callable[[bytes], None]:
         """Take the application's status and headers (PEP 3333)."""
         if exc_info is not None:
@@ -111,10 +110,21 @@ class Exchange:
         """Send ``data`` now: the imperative API that PEP 3333 keeps for old applications."""
         if not isinstance(data, bytes):
             raise TypeError(f"write() takes bytes, not {type(data).__name__}")
-        if self.started:
-            self._send(data)
-        else:
-            self._start(-1, data)
+        try:
+            if self.started:
+                self._send(data)
+            else:
+                self._start(-1, data)
+        except ClientGoneError:
+            raise
+        except BaseException:
+            if self.started:
+                # The application may catch this and go on: the client must not take what
+                # comes out of that, with a piece missing, for a whole body.
+                self.complaint = "a piece of the body was lost; connection closed"
+                self.keep_alive = False
+                self._framing = EMPTY
+            raise
 
     def send_result(self, result: Iterable[bytes]) -> None:
         """Send what the application returned."""

@@ -119,6 +119,7 @@ def test_term_finishes_what_runs(serve: Servers, transport: str) -> None:
         env={"RECORD": str(serve.folder / "record")},
     )  # fmt: skip
     address = server.address
+    server.wait_workers(2)
     with held(server, serve.folder) as (connection, go_on):
         server.send_signal(signal.SIGTERM)
         wait_until(lambda: refused(server, address), what="closed to new connections")

@@ -1,10 +1,10 @@
-r"""Requests in files, good and bad, and what each must lead to on both parsers.
+"""Requests in files, good and bad, and what each must lead to on both parsers.
 
 A file says in its first line what it is about. Lines of JSON follow, one for each request that
 is accepted, with the attributes of its head that matter, and `body`. Then how it ends: `end`
 (nothing is left), `more` (a message is unfinished) or `refused STATUS`. After `--` come the
-bytes, each line with its line end spelt out, and `\xNN`, `\t`, `\\` where needed; a backslash
-alone at the end of a line joins it to the next.
+bytes, each line with its line end spelt out, other bytes that cannot be seen escaped as Python
+does it; a backslash alone at the end of a line joins it to the next.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 
 from gthreadsrv.http.request import RequestHead
 from gthreadsrv.http.response import HeadEncoder
-from gthreadsrv.wsgi.exchange import ClientGoneError, Exchange
+from gthreadsrv.wsgi.exchange import Exchange
 
 ENCODER = HeadEncoder("test")
 
@@ -18,11 +18,11 @@ class Sink:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.data = b""
-        self.gone = False
+        self.error: Exception | None = None
 
     def _take(self, data: bytes) -> None:
-        if self.gone:
-            raise ClientGoneError("gone")
+        if self.error is not None:
+            raise self.error
         self.data += data
 
     def send(self, data: bytes) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gthreadsrv.http.response import ResponseError
+from gthreadsrv.wsgi.exchange import ClientGoneError
 from tests.unit.wsgi.talk import Talk
 
 if TYPE_CHECKING:
@@ -205,6 +206,35 @@ def test_write_is_held_to_the_content_length(talk: Talk) -> None:
     assert "longer" in talk.exchange.complaint
     assert talk.exchange.keep_alive
     assert talk.exchange.sent == 5
+
+
+@pytest.mark.parametrize("length", [None, "9"])
+def test_a_piece_that_was_lost_leaves_the_body_unfinished(talk: Talk, length: str | None) -> None:
+    """An application that catches the error and goes on cannot make the body look whole."""
+    write = talk.start("200 OK", [("Content-Length", length)] if length else [])
+    write(b"one")
+    talk.sink.error = OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="No space"):
+        write(b"two")
+    talk.sink.error = None
+    before = talk.sink.data
+    write(b"three")
+    talk.send([b"four"])
+
+    assert talk.sink.data == before
+    assert not talk.exchange.keep_alive
+    assert "lost" in talk.exchange.complaint
+
+
+def test_a_client_that_left_is_noticed_again_after_a_caught_write(talk: Talk) -> None:
+    """So that the request counts as a disconnect, whatever the application catches."""
+    write = talk.start("200 OK", [])
+    write(b"one")
+    talk.sink.error = ClientGoneError("gone")
+    with pytest.raises(ClientGoneError):
+        write(b"two")
+    with pytest.raises(ClientGoneError):
+        talk.send([])
 
 
 # -- iterables ------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ def test_a_client_that_leaves_ends_the_iteration(talk: Talk) -> None:
     def generate() -> Iterator[bytes]:
         for number in range(10):
             taken.append(number)
-            talk.sink.gone = number == 2
+            talk.sink.error = ClientGoneError("gone") if number == 2 else None
             yield b"x"
 
     talk.start("200 OK", [])
