@@ -438,4 +438,6 @@ class Intake:
                     connection, ReadTimeoutError(f"the request's {what} did not come in time")
                 )
             else:
-                self._service.close(connection, "timeout")
+                # A lingering one has been counted, when our side was shut.
+                reason = "timeout" if state is State.WRITING else None
+                self._service.close(connection, reason)

@@ -89,6 +89,8 @@ class Pool:
         self.closing = False
         """Responses end their connection: the worker drains."""
         self.close_reason = "shutdown"
+        self.forked = False
+        """Whether this is the copy in a child that the application forked."""
         self.stopped = threading.Event()
         self.earliest = float("inf")
         """No connection's deadline is before this instant.  May be too early, never late."""

@@ -21,6 +21,7 @@ from gthreadsrv.http.response import HeadEncoder
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
 from gthreadsrv.worker.drain import Drain
 from gthreadsrv.worker.intake import Intake
+from gthreadsrv.worker.offspring import let_go_in_children
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pool import Pool
 from gthreadsrv.worker.ports import Port, TrustedPeers
@@ -80,6 +81,7 @@ def run_worker(context: WorkerContext) -> int:
     gc.callbacks.append(_GcWatch(slot))
     slot.heartbeat(monotonic())
     watchdog.arm()
+    let_go_in_children(pool, ports.values(), watchdog, context.channel)
     pool.paused = True  # the first leader opens the ports
     for thread in threads:
         thread.start()

@@ -19,6 +19,7 @@ from gthreadsrv.log import access_log
 from gthreadsrv.log.context import bind_request
 from gthreadsrv.log.context import clear as unbind_request
 from gthreadsrv.worker.connection import State
+from gthreadsrv.worker.offspring import leave_child
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.request_start import seconds_since
 from gthreadsrv.wsgi.exchange import ClientGoneError, Exchange
@@ -146,8 +147,12 @@ class Service:
                     close()
         except ClientGoneError:
             gone = True
-        except BaseException:  # noqa: BLE001 - the application's boundary: it may raise anything
+        except BaseException as error:  # noqa: BLE001 - the application may raise anything
+            if pool.forked:
+                leave_child(error)
             exchange, gone = self._fail(connection, head, exchange)
+        if pool.forked:
+            leave_child(None)
         done = monotonic()
         app_s = done - now
         pool.note_pace(app_s)

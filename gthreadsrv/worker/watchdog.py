@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from gthreadsrv.worker.pool import Pool
     from gthreadsrv_metrics.scoreboard import SlotRow
 
-__all__ = ["BEAT_S", "Watchdog"]
+__all__ = ["BEAT_S", "SIGNALS", "Watchdog"]
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+"""Orders from the master."""
 
 BEAT_S: Final = 1.0
 """Between heartbeats: also the grain of connection deadlines."""
@@ -62,6 +66,8 @@ class Watchdog:
         self._hasty = False
         self._calm = 0
         self._next_beat = 0.0
+        self._arrived: deque[int] = deque()
+        self._armed = False
         self._signal_fd, self._signal_end = os.pipe()
 
     def arm(self) -> None:
@@ -69,8 +75,21 @@ class Watchdog:
         for fd in (self._signal_fd, self._signal_end):
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(self._signal_end, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
-            signal.signal(number, _arrived)
+        self._armed = True
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+
+    def disarm(self) -> None:
+        """Give signals back their own meaning: in a child that the application forked."""
+        if not self._armed:
+            return
+        self._armed = False
+        signal.set_wakeup_fd(-1)
+        for number in SIGNALS:
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, signal.SIG_DFL)
+        os.close(self._signal_fd)
+        os.close(self._signal_end)
 
     def run(self) -> bool:
         """Watch until the pool has stopped (True) or must be left as it is (False)."""
@@ -86,7 +105,7 @@ class Watchdog:
                 asked = monotonic()
                 for fd, _mask in poll.poll(timeout_s * 1000):
                     if fd == signal_fd:
-                        self._on_signals(os.read(signal_fd, 512))
+                        os.read(signal_fd, 512)
                     elif fd == pool.watchdog_fd:
                         pool.watchdog_roused()
                         self._calm = 0
@@ -96,8 +115,10 @@ class Watchdog:
                     elif self._channel.master_gone():
                         poll.unregister(fd)
                         self._drain.begin()
+                self._on_signals()
                 self._tick(asked + timeout_s)
         finally:
+            self._armed = False
             signal.set_wakeup_fd(-1)
             os.close(signal_fd)
             os.close(self._signal_end)
@@ -143,8 +164,9 @@ class Watchdog:
             pool.poke()
         self._on_beat()
 
-    def _on_signals(self, numbers: bytes) -> None:
-        for number in numbers:
+    def _on_signals(self) -> None:
+        while self._arrived:
+            number = self._arrived.popleft()
             if number == signal.SIGTERM:
                 self._drain.begin()
             elif number in (signal.SIGINT, signal.SIGQUIT):
@@ -152,6 +174,6 @@ class Watchdog:
             elif number == signal.SIGUSR1:
                 self._reopen_logs()
 
-
-def _arrived(_number: int, _frame: FrameType | None) -> None:
-    """Let the wake-up descriptor speak: the loop acts, not the handler."""
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        # The bytes in the pipe only wake: a forked child's handler writes into it as well.
+        self._arrived.append(number)

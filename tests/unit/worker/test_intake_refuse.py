@@ -184,7 +184,7 @@ def test_lingering_has_an_end_in_time(make_rig: MakeRig, clock: Clock) -> None:
     clock.advance(0.2)
     sweep(rig)
     assert rig.pool.connections == {}
-    assert sum(rig.closed().values()) == 2
+    assert sum(rig.closed().values()) == 1
     assert rig.closed()["error"] == 1
 
 
