@@ -272,7 +272,8 @@ class Group:
             "status": describe(status),
             **_identity(worker),
         }
-        if exited.ordered:
+        # By itself a worker leaves with 0 only when told: somebody sent TERM to the whole group.
+        if exited.ordered or (exited.reason == "signal" and not status):
             log.info(self._event("left"), **fields)
             return
         if said is not None:

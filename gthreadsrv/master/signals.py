@@ -45,7 +45,7 @@ class StopRequestedError(BaseException):
 
 
 class SignalInbox:
-    """Owns the process's handlers from construction to `close`."""
+    """Owns the process's handlers from construction on."""
 
     def __init__(self) -> None:
         self._arrived: deque[signal.Signals] = deque()
@@ -54,7 +54,8 @@ class SignalInbox:
         for fd in (self._read_fd, self._write_fd):
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-        self._previous = {number: signal.signal(number, self._note) for number in HANDLED}
+        for number in HANDLED:
+            signal.signal(number, self._note)
 
     def fileno(self) -> int:
         """Readable once something came."""
@@ -111,10 +112,14 @@ class SignalInbox:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     def close(self) -> None:
-        """Put back what was there before."""
+        """Take no more notes; what comes now comes too late.
+
+        The process is about to leave with an exit code of its own: the default handlers would
+        make a second TERM look like a server that was killed.
+        """
         signal.set_wakeup_fd(-1)
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        for number in HANDLED:
+            signal.signal(number, _nothing)
         self._close_pipe()
 
     def _close_pipe(self) -> None:

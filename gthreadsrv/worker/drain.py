@@ -31,7 +31,7 @@ this time, and is told in the response that the connection ends.
 """
 
 _SETTLE_S: Final = 0.05
-"""After the last new connection: handshakes that were under way reach the queue."""
+"""From the order to leave on: handshakes that were under way reach the queue."""
 
 
 class Drain:
@@ -85,8 +85,7 @@ class Drain:
         return [
             connection
             for connection in list(pool.connections.values())
-            if connection.state is State.IDLE
-            and now - self._idle_since(connection) >= IDLE_GRACE_S
+            if connection.state is State.IDLE and now - self._idle_since(connection) >= IDLE_GRACE_S
         ]
 
     def _idle_since(self, connection: Connection) -> float:

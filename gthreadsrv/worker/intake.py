@@ -38,11 +38,18 @@ _RECEIVE_BYTES = 16 * 1024
 
 _RECEIVE_BODY_BYTES = 256 * 1024
 
-FRESH_S = 0.005
+FRESH_S = 0.02
 """How long a thread is kept for a new connection that is still silent.
 
 A client sends its request right after the handshake; without this a worker would accept
-more of a burst than it has threads for, while other workers have some to spare.
+more of a burst than it has threads for, while other workers have some to spare.  A client
+that loses its processor in between is away for some milliseconds.
+"""
+
+_RUSH_S = 0.05
+"""How long no thread is kept once a silent connection has used up its time.
+
+Where one is silent more are: a crowd of them is accepted at once, not one in `FRESH_S`.
 """
 
 _EVICT_SHARE = 16
@@ -147,7 +154,10 @@ class Intake:
         pool = self._pool
         fresh = pool.fresh
         while fresh and fresh[0].fresh_until <= now:
-            fresh.popleft()
+            silent_until = fresh.popleft().fresh_until
+            if silent_until:
+                pool.rush_until = silent_until + _RUSH_S
+                fresh.clear()
         return (
             pool.accepting
             and now >= pool.resume_at
@@ -224,8 +234,9 @@ class Intake:
         # The request is often there already; then the poller never hears of the connection.
         found = self._on_readable(connection)
         if found is None and connection.state is State.IDLE:
-            connection.fresh_until = now + FRESH_S
-            pool.fresh.append(connection)
+            if now >= pool.rush_until:
+                connection.fresh_until = now + FRESH_S
+                pool.fresh.append(connection)
             # A silent connection is as cheap as an idle one: browsers and balancers open
             # them ahead of need.
             pool.watch(connection, now + self._patience.idle_s)
@@ -270,6 +281,7 @@ class Intake:
 
     def _on_end(self, connection: Connection) -> None:
         """Handle the client's end of stream."""
+        connection.fresh_until = 0.0
         if connection.state is State.IDLE:
             self._service.close(connection, "client")
         else:
@@ -437,7 +449,9 @@ class Intake:
                 self._service.refuse(
                     connection, ReadTimeoutError(f"the request's {what} did not come in time")
                 )
+            elif state is State.WRITING:
+                # It may be connected still; yet nobody reads what we have to say.
+                self._service.lose(connection, "timeout")
             else:
                 # A lingering one has been counted, when our side was shut.
-                reason = "timeout" if state is State.WRITING else None
-                self._service.close(connection, reason)
+                self._service.close(connection, None)

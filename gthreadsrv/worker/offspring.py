@@ -59,9 +59,7 @@ def let_go_in_children(
             channel.close()
         release_signals()
 
-    os.register_at_fork(
-        before=hold_signals, after_in_parent=release_signals, after_in_child=let_go
-    )
+    os.register_at_fork(before=hold_signals, after_in_parent=release_signals, after_in_child=let_go)
 
 
 def leave_child(error: BaseException | None) -> NoReturn:

@@ -11,8 +11,9 @@ with a complete request depends on how long this application's requests have bee
 With every thread in the application nobody leads: the worker takes nothing new until the
 first of them is done.  That time is counted as saturated.
 
-`Pool.lock` guards `leader`, `idle`, `saturated`, `inline_since`, and each connection's
-`polled` and its moves out of ACTIVE.  It is never held over a system call that can wait.
+`Pool.lock` guards `leader`, `idle`, `saturated`, `inline_since`, lowering `earliest`, and
+each connection's `polled` and its moves out of ACTIVE.  It is never held over a system call
+that can wait.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class Pool:
         self.connections: dict[int, Connection] = {}
         self.fresh: deque[Connection] = deque()
         """Accepted a moment ago and still silent.  Only the leader touches it."""
+        self.rush_until = 0.0
+        """Until this instant no connection is `fresh`.  Only the leader touches it."""
         self.in_hand = 0
         """Requests the leader has read and not started yet.  Only the leader touches it."""
         self.accepting = True
@@ -290,10 +293,12 @@ class Pool:
             connection.polled = True
 
     def expect(self, connection: Connection, deadline: float) -> None:
-        """Set ``connection``'s deadline (monotonic).  Its owner."""
+        """Set ``connection``'s deadline (monotonic).  Its owner, without the lock."""
         connection.deadline = deadline
-        if deadline < self.earliest:  # noqa: PLR1730 - once per request; min() costs a call
-            self.earliest = deadline
+        # Seldom true, as deadlines grow: the lock is for two threads that both lower it.
+        if deadline < self.earliest:
+            with self.lock:
+                self.earliest = min(self.earliest, deadline)
 
     def forget(self, connection: Connection) -> None:
         """Let go of a connection whose socket is about to be closed.  Its owner.

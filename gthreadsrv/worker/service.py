@@ -89,9 +89,7 @@ class Service:
 
     # -- a request ----------------------------------------------------------------------
 
-    def run(
-        self, connection: Connection, intake: Intake, now: float
-    ) -> tuple[State | None, float]:
+    def run(self, connection: Connection, intake: Intake, now: float) -> tuple[State | None, float]:
         """Serve ``connection``'s request; return where it goes next, and the instant.
 
         ``now`` is the monotonic instant at which the thread took it on.
@@ -133,7 +131,6 @@ class Service:
         )
         if "HTTP_X_REQUEST_START" in environ and connection.trusted:
             self._note_proxy_queue(environ["HTTP_X_REQUEST_START"], wall_ns * 1e-9)
-        gone = False
         try:
             result = self._app(environ, exchange.start_response)
             if pool.closing and not exchange.started:
@@ -146,11 +143,11 @@ class Service:
                 if close is not None:
                     close()
         except ClientGoneError:
-            gone = True
+            pass  # the wire knows
         except BaseException as error:  # noqa: BLE001 - the application may raise anything
             if pool.forked:
                 leave_child(error)
-            exchange, gone = self._fail(connection, head, exchange)
+            exchange = self._fail(connection, head, exchange)
         if pool.forked:
             leave_child(None)
         done = monotonic()
@@ -178,7 +175,7 @@ class Service:
             request_id,
             trace_id,
         )
-        if gone:
+        if connection.wire.lost:
             row.abandon(done)
             row.count_error("client_disconnect")
             self.close(connection, "client")
@@ -186,18 +183,16 @@ class Service:
         if connection.wire.outbox is not None:
             row.abandon(done)
             connection.pending = pending
-            connection.then_close = "" if exchange.keep_alive else self._close_reason()
+            connection.then_close = "" if exchange.keep_alive else self._close_reason(exchange)
             pool.expect(connection, done + self._patience.write_s)
             return State.WRITING, done
         self._count(connection, pending, done)
         if exchange.keep_alive:
             return intake.next_request(connection, done), done
-        self._end(connection, self._close_reason(), lingering=head.keep_alive)
+        self._end(connection, self._close_reason(exchange), lingering=head.keep_alive)
         return None, done
 
-    def _fail(
-        self, connection: Connection, head: RequestHead, exchange: Exchange
-    ) -> tuple[Exchange, bool]:
+    def _fail(self, connection: Connection, head: RequestHead, exchange: Exchange) -> Exchange:
         """Log the application's exception and answer for it, if that can still be done."""
         self.row.count_error("application_error")
         self._log.error(
@@ -209,8 +204,9 @@ class Service:
         )
         if exchange.started:
             # The client has a status already; only a cut connection can tell it more.
+            exchange.cut = True
             exchange.keep_alive = False
-            return exchange, False
+            return exchange
         answer = Exchange(
             head,
             connection.wire,
@@ -222,8 +218,8 @@ class Service:
             answer.start_response(phrase(500), _TEXT)
             answer.send_result([b"Internal Server Error\n"])
         except ClientGoneError:
-            return answer, True
-        return answer, False
+            pass
+        return answer
 
     def _complain(self, head: RequestHead, exchange: Exchange) -> None:
         if exchange.complaint:
@@ -365,12 +361,14 @@ class Service:
             return None
         return intake.next_request(connection, now)
 
-    def lose(self, connection: Connection) -> None:
+    def lose(self, connection: Connection, reason: str = "client") -> None:
         """Note that the client left in the middle of a request or response.  Its owner."""
         self.row.count_error("client_disconnect")
-        self.close(connection, "client")
+        self.close(connection, reason)
 
-    def _close_reason(self) -> str:
+    def _close_reason(self, exchange: Exchange) -> str:
+        if exchange.cut:
+            return "error"
         return self._pool.close_reason if self._pool.closing else "client"
 
     def _end(self, connection: Connection, reason: str, *, lingering: bool) -> None:

@@ -28,12 +28,14 @@ _MSG_MORE = getattr(socket, "MSG_MORE", 0)
 class Wire:
     """Sends without blocking, except past the outbox's limit."""
 
-    __slots__ = ("_send", "_sock", "_wait_ms", "outbox")
+    __slots__ = ("_send", "_sock", "_wait_ms", "lost", "outbox")
 
     def __init__(self, sock: socket.socket, timeout_s: float) -> None:
         self._sock = sock
         self._send: Callable[[bytes | memoryview], int] = sock.send
         self._wait_ms = None if timeout_s == inf else timeout_s * 1000
+        self.lost = False
+        """Whether the client has gone: the application may have kept that to itself."""
         self.outbox: Outbox | None = None
         """What the client has yet to take; None in the usual case."""
 
@@ -47,7 +49,7 @@ class Wire:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
-            raise ClientGoneError(str(error)) from error
+            raise self._gone(str(error)) from error
         if sent < len(data):
             self.outbox = Outbox()
             self.outbox.keep(memoryview(data)[sent:])
@@ -63,7 +65,7 @@ class Wire:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
-            raise ClientGoneError(str(error)) from error
+            raise self._gone(str(error)) from error
         if sent < len(first) + len(second):
             self.outbox = Outbox()
             if sent < len(first):
@@ -75,7 +77,7 @@ class Wire:
         if count <= _SMALL_FILE_BYTES:
             body = os.pread(fd, count, offset)
             if len(body) < count:
-                raise ClientGoneError("a file became shorter while it was sent")
+                raise self._gone("a file became shorter while it was sent")
             self.send(head + body)
             return
         if self.outbox is None:
@@ -84,7 +86,7 @@ class Wire:
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
-                raise ClientGoneError(str(error)) from error
+                raise self._gone(str(error)) from error
             if sent < len(head):
                 self.outbox = Outbox()
                 self.outbox.keep(memoryview(head)[sent:])
@@ -103,7 +105,7 @@ class Wire:
         try:
             done = outbox.flush(self._sock)
         except OSError as error:
-            raise ClientGoneError(str(error)) from error
+            raise self._gone(str(error)) from error
         if done:
             outbox.close()
             self.outbox = None
@@ -123,6 +125,10 @@ class Wire:
             self.outbox.close()
             self.outbox = None
 
+    def _gone(self, why: str) -> ClientGoneError:
+        self.lost = True
+        return ClientGoneError(why)
+
     def _queue(self, data: bytes) -> None:
         outbox = self.outbox
         if outbox is None:
@@ -137,9 +143,8 @@ class Wire:
             poll = select.poll()
             poll.register(self._sock, select.POLLOUT)
             if not poll.poll(self._wait_ms):
-                raise ClientGoneError("the client does not read")
+                raise self._gone("the client does not read")
             if self.flush():
                 self.send(data)
                 return
         outbox.add(data)
-

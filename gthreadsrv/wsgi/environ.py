@@ -82,6 +82,9 @@ class EnvironBuilder:
         environ["PATH_INFO"] = (
             unquote_to_bytes(path.encode("latin-1")).decode("latin-1") if "%" in path else path
         )
+        if path == "*":
+            # OPTIONS about the server as a whole: no path (RFC 3875 4.1.5: "/..." or nothing).
+            environ["PATH_INFO"] = ""
         environ["QUERY_STRING"] = head.query
         environ["RAW_URI"] = environ["REQUEST_URI"] = head.target
         environ["SERVER_PROTOCOL"] = _PROTOCOLS[head.minor]

@@ -57,6 +57,7 @@ class Exchange:
         "_sink",
         "code",
         "complaint",
+        "cut",
         "dropped",
         "headers",
         "keep_alive",
@@ -85,6 +86,8 @@ class Exchange:
         """Body bytes handed on, chunk framing not counted."""
         self.complaint = ""
         """What the application did wrong without the response failing, for the log."""
+        self.cut = False
+        """Whether the response ends, by the application's doing, before it is whole."""
         self.dropped: tuple[str, ...] = ()
 
     def start_response(
@@ -122,6 +125,7 @@ class Exchange:
                 # The application may catch this and go on: the client must not take what
                 # comes out of that, with a piece missing, for a whole body.
                 self.complaint = "a piece of the body was lost; connection closed"
+                self.cut = True
                 self.keep_alive = False
                 self._framing = EMPTY
             raise
@@ -272,4 +276,5 @@ class Exchange:
                 f"the body is {self._remaining} bytes shorter than its Content-Length; "
                 "connection closed"
             )
+            self.cut = True
             self.keep_alive = False

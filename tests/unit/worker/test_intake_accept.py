@@ -76,6 +76,52 @@ def test_a_silent_connection_keeps_the_one_thread_for_a_moment(
     assert len(rig.pool.connections) == 2
 
 
+def test_a_crowd_of_silent_connections_is_accepted_at_once(make_rig: MakeRig, clock: Clock) -> None:
+    """The first uses up its time; those behind it, and a request behind them, do not wait too."""
+    rig = make_rig()
+    for _ in range(50):
+        rig.connect()
+    rig.pump()
+    assert len(rig.pool.connections) == 1
+
+    clock.advance(FRESH_S)
+    assert rig.exchange(GET).endswith(b"hello")
+    assert len(rig.pool.connections) == 51
+
+    clock.advance(1)
+    rig.connect()
+    rig.pump()
+    assert rig.poller.timeout_s == pytest.approx(FRESH_S)
+
+
+def test_a_silent_connection_of_long_ago_does_not_open_the_door_to_a_burst(
+    make_rig: MakeRig, clock: Clock
+) -> None:
+    """The rush counts from when its time was up, not from when somebody looked."""
+    rig = make_rig()
+    rig.connect()
+    rig.pump()
+    clock.advance(10)
+    rig.connect()
+    rig.connect()
+    rig.pump()
+
+    assert len(rig.pool.connections) == 2
+
+
+def test_a_client_that_leaves_without_a_word_keeps_no_thread(make_rig: MakeRig) -> None:
+    """Its thread is free for the next connection at once."""
+    rig = make_rig()
+    rig.connect().close()
+    rig.pump()
+    rig.connect()
+    rig.pump()
+
+    assert rig.poller.timeout_s == pytest.approx(FRESH_S)
+    assert rig.closed() == {"client": 1}
+    assert len(rig.pool.connections) == 1
+
+
 def test_a_connection_that_has_spoken_keeps_no_thread(make_rig: MakeRig) -> None:
     """The reservation ends with the first bytes, complete request or not."""
     rig = make_rig()

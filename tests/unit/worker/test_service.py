@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -162,6 +163,28 @@ def test_after_the_first_byte_a_failure_cuts_the_connection(
     assert body.closed == 1
     assert rig.errors() == {"application_error": 1}
     assert rig.statuses() == {200: 1}
+    assert rig.closed() == {"error": 1}
+
+
+def test_a_client_that_has_gone_cannot_be_hidden_by_the_application(make_rig: MakeRig) -> None:
+    """It swallows what write() raises, and its close() fails: still no response was given."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        write = start_response("200 OK", [])
+        for _ in range(30):
+            with suppress(OSError):
+                write(bytes(100_000))
+        return Body([b"and more"], close_error=ValueError("in close"))
+
+    rig = make_rig(app)
+    client = rig.connect()
+    client.sendall(GET)
+    client.close()
+    rig.pump()
+
+    assert rig.statuses() == {}
+    assert rig.errors() == {"application_error": 1, "client_disconnect": 1}
+    assert rig.closed() == {"client": 1}
 
 
 def test_a_close_that_raises_ends_the_connection_but_not_the_thread(make_rig: MakeRig) -> None:
@@ -271,6 +294,7 @@ def test_a_body_that_does_not_fit_its_length_is_logged(
 
     assert detail in rig.log.fields("response does not fit its head")["detail"]
     assert at_end(client) == ("shorter" in detail)
+    assert rig.closed() == ({"error": 1} if "shorter" in detail else {})
 
 
 def test_hop_by_hop_fields_are_left_out_and_logged(make_rig: MakeRig) -> None:

@@ -57,6 +57,7 @@ REQUESTS = {
     "get": get("/"),
     "query": get("/a%20b?c=d&e"),
     "options": b"OPTIONS /x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "options for all": b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
     "old": b"GET / HTTP/1.0\r\n\r\n",
     "absolute": b"GET http://b:81/c?d HTTP/1.1\r\nHost: a\r\n\r\n",
     "post": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n"
