@@ -83,4 +83,5 @@ def sources(
             "worker_class": settings.worker_class,
         },
         app_directory=app_directory,
+        ready_max_saturation=settings.ready_max_saturation,
     )

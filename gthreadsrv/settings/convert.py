@@ -74,6 +74,17 @@ def seconds(value: object) -> float:
     return number
 
 
+def share(value: object) -> float:
+    """A part of the whole: more than 0, 1 at most."""
+    try:
+        number = seconds(value)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise ValueError(f"{value!r} is not a share")
+    return number
+
+
 def octal(value: object) -> int:
     """File mode bits: a Python int as it is, a text read as octal whatever its prefix."""
     if isinstance(value, str):

@@ -29,7 +29,9 @@ CMD_ARGS = "GTHREADSRV_CMD_ARGS"
 _SERVICE_LINK = re.compile(r"GTHREADSRV_(SERVICE_|PORT(_|$))")
 
 
-def load(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> Loaded:
+def load(
+    argv: Sequence[str], environ: Mapping[str, str], cwd: str, *, needs_app: bool = True
+) -> Loaded:
     """Settings from `argv` (without the program's name), `environ` and the file below `cwd`."""
     values: dict[str, object] = {}
     origins: dict[str, Origin] = {}
@@ -52,7 +54,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> Loaded:
         origins.setdefault(setting.name, Origin(Source.DEFAULT))
     settings = Settings(**{**converted, "config": config})
     settings = _settle(settings, origins, cwd, warnings)
-    if not settings.app and not settings.print_config:
+    if needs_app and not settings.app and not settings.print_config:
         raise ConfigError(
             "app: no application was named; say `gthreadsrv MODULE:CALLABLE`, or set wsgi_app "
             f"in {conffile.DEFAULT_NAME}"

@@ -70,6 +70,7 @@ class Settings:
     # Metrics
     metrics_bind: str = "127.0.0.1:9180"
     metrics_path: str | None = None
+    ready_max_saturation: float | None = None
 
     # Actions
     check_config: bool = False

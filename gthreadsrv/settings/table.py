@@ -287,6 +287,11 @@ TABLE: tuple[Setting, ...] = (
         "serve the metrics on the main listeners too, at this path [nowhere]",
     ),
     Setting(
+        "ready_max_saturation", METRICS, ("--ready-max-saturation",), "SHARE",
+        convert.optional(convert.share), "a number above 0, 1 at most",
+        "/readyz says no from this share of busy threads on [never]",
+    ),
+    Setting(
         "config", CONFIGURATION, ("-c", "--config"), "FILE", convert.optional(convert.text), _PATH,
         "a Python file whose names are settings [./gthreadsrv.conf.py where there is one]",
         in_file=False,

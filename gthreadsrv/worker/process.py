@@ -28,6 +28,7 @@ from gthreadsrv.worker.ports import Port, TrustedPeers
 from gthreadsrv.worker.service import Service
 from gthreadsrv.worker.thread import PoolThread
 from gthreadsrv.worker.watchdog import Watchdog
+from gthreadsrv.wsgi.metrics_path import with_metrics
 from gthreadsrv_metrics.layout import M_SHUTTING_DOWN
 from gthreadsrv_metrics.proc import OwnTimes
 
@@ -95,13 +96,15 @@ def run_worker(context: WorkerContext) -> int:
 
 
 def _application(context: WorkerContext) -> WSGIApplication | None:
-    if context.app is not None:
-        return context.app
-    try:
-        return context.load()
-    except AppLoadError as error:
-        context.channel.send(BootFailed(str(error), error.traceback))
-        return None
+    app = context.app
+    if app is None:
+        try:
+            app = context.load()
+        except AppLoadError as error:
+            context.channel.send(BootFailed(str(error), error.traceback))
+            return None
+    path = context.settings.metrics_path
+    return app if path is None else with_metrics(app, path)
 
 
 def _request_limit(settings: Settings) -> int:

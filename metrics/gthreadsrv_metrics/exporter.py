@@ -93,12 +93,9 @@ class _SharedCollection:
 class _Exporter:
     """The WSGI callable."""
 
-    def __init__(
-        self, board: Scoreboard, sources: Sources, ready_max_saturation: float | None
-    ) -> None:
+    def __init__(self, board: Scoreboard, sources: Sources) -> None:
         self._board = board
         self._sources = sources
-        self._ready_max_saturation = ready_max_saturation
         self._collector = MultiprocessCollector(board, sources)
         self._shared = _SharedCollection(self._collect)
         self._render_lock = threading.Lock()  # guards the pages of a collection
@@ -146,7 +143,7 @@ class _Exporter:
         if path == "/livez":
             reason = health.live(self._board, now, self._sources.master_pid)
         elif path == "/readyz":
-            reason = health.ready(self._board, now, self._ready_max_saturation)
+            reason = health.ready(self._board, now, self._sources.ready_max_saturation)
         elif path == "/startupz":
             reason = health.started(self._board)
         elif path == "/":
@@ -194,16 +191,14 @@ def _report_once(message: str) -> None:
     _log.warning(message)
 
 
-def make_app(
-    board: Scoreboard, sources: Sources, *, ready_max_saturation: float | None = None
-) -> WSGIApplication:
+def make_app(board: Scoreboard, sources: Sources) -> WSGIApplication:
     """Return the exporter's application: /metrics, /livez, /readyz, /startupz and an index."""
-    return _Exporter(board, sources, ready_max_saturation)
+    return _Exporter(board, sources)
 
 
 @lru_cache(maxsize=1)
 def _mounted(published: Published) -> _Exporter:
-    return _Exporter(published.board, published.sources, None)
+    return _Exporter(published.board, published.sources)
 
 
 def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -30,6 +30,8 @@ class Sources:
     # The labels of build_info: version, python, parser, worker_class.
     build: Mapping[str, str] = field(default_factory=dict)
     app_directory: str | None = None
+    # The share of busy threads from which on /readyz sends clients elsewhere; None is never.
+    ready_max_saturation: float | None = None
     master_pid: int = field(default_factory=os.getpid)
     proc_root: str = "/proc"
     cgroup_root: str = "/sys/fs/cgroup"

@@ -67,11 +67,15 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def run_cli(
-    *args: str, cwd: Path, env: Mapping[str, str] | None = None, timeout_s: float = 30
+    *args: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 30,
+    module: str = "gthreadsrv",
 ) -> subprocess.CompletedProcess[str]:
     """Run a command line that is expected to end by itself."""
     return subprocess.run(
-        [sys.executable, "-m", "gthreadsrv", *args],
+        [sys.executable, "-m", module, *args],
         cwd=cwd,
         env=clean_environment(env),
         stdin=subprocess.DEVNULL,

@@ -116,7 +116,7 @@ def test_started_once_a_worker_has_booted(board: Scoreboard) -> None:
 
 def test_the_endpoints_say_it(board: Scoreboard) -> None:
     """200 with ok, 503 with the reason in one line."""
-    app: Any = make_app(board, Sources(monotonic=lambda: NOW), ready_max_saturation=0.5)
+    app: Any = make_app(board, Sources(monotonic=lambda: NOW, ready_max_saturation=0.5))
     for path in ("/readyz", "/startupz"):
         answer = ask(app, path)
         assert answer.status == "503 Service Unavailable"

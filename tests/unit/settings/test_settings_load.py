@@ -96,6 +96,7 @@ FLAGS = [
     (["--metrics-bind", "off"], {"metrics_bind": "off"}),
     (["--metrics-bind", ":9999", "--metrics-path", "/metrics"],
      {"metrics_bind": "0.0.0.0:9999", "metrics_path": "/metrics"}),
+    (["--ready-max-saturation", "0.9"], {"ready_max_saturation": 0.9}),
     (["--check-config", "--print-config"], {"check_config": True, "print_config": True}),
 ]  # fmt: skip
 
@@ -207,6 +208,8 @@ REFUSED = [
     (["-b", "host:http"], "bind: 'http' is not a port"),
     (["--metrics-bind", "nowhere:x"], "metrics_bind: 'x' is not a port"),
     (["--metrics-path", "metrics"], "metrics_path: 'metrics' is not a plain path"),
+    (["--ready-max-saturation", "0"], "ready_max_saturation: '0' is not a share"),
+    (["--ready-max-saturation", "1.1"], "allowed: a number above 0, 1 at most"),
     (["-k", "gevent"], "worker_class: 'gevent' is not one of them"),
     (["--http-parser", "fast"], "allowed: auto, h11 or httptools"),
     (["--log-level", "loud"], "allowed: debug, info, warning, error or critical"),

@@ -1,0 +1,76 @@
+"""`gthreadsrvctl COMMAND`: arguments in, an exit code out.
+
+Exit codes: 0 yes, 1 no or no answer, 2 a wrong setting or argument.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from gthreadsrv import __version__
+from gthreadsrv.ctl.asking import metrics_port
+from gthreadsrv.ctl.health import health
+from gthreadsrv.errors import GthreadsrvError
+from gthreadsrv.settings import load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gthreadsrv.net.address import TcpAddress, UnixAddress
+
+_TIMEOUT_S = 5.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says; the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        where = _where(options.metrics_bind, options.config)
+        return health(where, options.timeout, ready=options.ready)
+    except GthreadsrvError as error:
+        sys.stderr.write(f"gthreadsrvctl: error: {error}\n")
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gthreadsrvctl", description="Ask a running gthreadsrv about itself."
+    )
+    parser.add_argument("--version", action="version", version=f"gthreadsrvctl {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "health",
+        help="exit 0 when the server lives, 1 with the reason when it does not",
+        description="Ask /livez, or /readyz, on the metrics port: a container's health check.",
+    )
+    command.add_argument(
+        "--ready", action="store_true", help="ask whether requests should be sent here now"
+    )
+    command.add_argument(
+        "--metrics-bind",
+        metavar="ADDRESS",
+        help="where the server's metrics port is "
+        "[as the environment and the configuration file say, else 127.0.0.1:9180]",
+    )
+    command.add_argument("-c", "--config", metavar="FILE", help="the server's configuration file")
+    command.add_argument(
+        "--timeout",
+        type=float,
+        default=_TIMEOUT_S,
+        metavar="SECONDS",
+        help="how long to wait for the answer [%(default)g]",
+    )
+    return parser
+
+
+def _where(metrics_bind: str | None, config: str | None) -> TcpAddress | UnixAddress:
+    words = []
+    if metrics_bind is not None:
+        words += ["--metrics-bind", metrics_bind]
+    if config is not None:
+        words += ["--config", config]
+    loaded = load(words, os.environ, os.getcwd(), needs_app=False)
+    return metrics_port(loaded.settings.metrics_bind)
