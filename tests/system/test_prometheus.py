@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -71,6 +72,7 @@ def prometheus(server: Server, folder: Path) -> Iterator[Prometheus]:
                 f"--config.file={config}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
+                "--enable-feature=exemplar-storage",
             ],
             stdout=log,
             stderr=log,
@@ -117,6 +119,32 @@ def test_prometheus_counts_what_the_clients_counted(serve: Servers) -> None:
         assert scraper.query('sum(gthreadsrv_requests_total{code="404"})') == third
         assert scraper.query('sum(gthreadsrv_requests_total{method="HEAD"})') == third
         assert scraper.query("sum(gthreadsrv_request_duration_seconds_count)") == total
+
+
+@pytest.mark.program("prometheus")
+def test_prometheus_stores_the_trace_behind_a_slow_request(serve: Servers) -> None:
+    """The traceparent of a request is the exemplar of its bucket."""
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    server = serve("behaviours:app", metrics=True)
+    server.wait_ready()
+    with prometheus(server, serve.folder) as scraper:
+        wait_until(lambda: scraper.query("up") == 1, what="first scrape")
+        server.get("/sleep?s=0.06", traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+
+        def stored() -> list[dict[str, Any]]:
+            answer = scraper.get(
+                "/api/v1/query_exemplars",
+                query="gthreadsrv_request_duration_seconds_bucket",
+                start=str(time.time() - 600),
+                end=str(time.time() + 600),
+            )
+            return json.loads(answer)["data"] if answer else []
+
+        wait_until(stored, what="an exemplar")
+        [series] = stored()
+        bucket = float(series["seriesLabels"]["le"])
+        assert {one["labels"]["trace_id"] for one in series["exemplars"]} == {trace}
+        assert all(0.06 <= float(one["value"]) <= bucket for one in series["exemplars"])
 
 
 @pytest.mark.program("promtool")
