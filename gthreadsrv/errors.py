@@ -36,3 +36,11 @@ class AppLoadError(GthreadsrvError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class StopRequestedError(BaseException):
+    """A stop was asked for while the master runs the application's own code.
+
+    Not an Exception, so that an import does not catch it by chance, and nothing that a person
+    is told about: the stop itself is.
+    """

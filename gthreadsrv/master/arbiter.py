@@ -13,13 +13,12 @@ from traceback import format_exc
 from typing import TYPE_CHECKING, Final
 
 from gthreadsrv import log as logs
-from gthreadsrv.errors import AppLoadError, GthreadsrvError
+from gthreadsrv.errors import AppLoadError, GthreadsrvError, StopRequestedError
 from gthreadsrv.master.exits import BOOT_FAILED_EXIT_CODE
 from gthreadsrv.master.reap import reap
 from gthreadsrv.master.reload import Phase as ReloadPhase
 from gthreadsrv.master.reload import Verdict
 from gthreadsrv.master.shutdown import Event, Phase, Shutdown
-from gthreadsrv.master.signals import StopRequestedError
 from gthreadsrv.worker.title import set_title
 from gthreadsrv_metrics.health import HEARTBEAT_LIMIT_S
 
@@ -139,7 +138,9 @@ class Arbiter:
         return min(instant for instant in instants if instant is not None)
 
     def _finished(self, now: float) -> bool:
-        if self._shutdown.phase is Phase.RUNNING or len(self._workers.fleet.registry):
+        if self._shutdown.phase in (Phase.RUNNING, Phase.LINGERING):
+            return False
+        if len(self._workers.fleet.registry):
             return False
         if not self._exporter.fleet.stopping:
             # It has told the workers' end to whoever asked; now nobody is left to tell of.
@@ -244,7 +245,11 @@ class Arbiter:
         fleet = self._workers.fleet
         before = self._pairs[fleet.plan.desired]
         try:
-            pair = self._revisions.make(self._reload_settings().settings)
+            try:
+                settings = self._reload_settings().settings
+            finally:
+                self._signals.rearm()
+            pair = self._revisions.make(settings)
         except StopRequestedError:  # noted as a signal as well, and acted upon as such
             self._restore(before)
             return
@@ -253,7 +258,7 @@ class Arbiter:
             self._reload_refused(before, str(error), trace)
             return
         # The configuration file is somebody's program: whatever it does, the server goes on.
-        except (Exception, SystemExit) as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             self._reload_refused(before, f"{type(error).__name__}: {error}", format_exc())
             return
         revision = self._workers.reload(pair.workers)

@@ -41,6 +41,10 @@ class Backoff:
         """Whether to try with one worker at a time until one proves stable."""
         return self.streak > 1
 
+    def pardon(self) -> None:
+        """Wait no longer, though what is tried next is still tried with care."""
+        self.retry_at = float("-inf")
+
     def failed(self, spawned_at: float, now: float) -> None:
         """A worker forked at `spawned_at` failed; those forked side by side count once."""
         if spawned_at <= self.failed_at:

@@ -155,6 +155,8 @@ class Fleet:
     def reload(self, terms: Terms) -> int:
         """Replace all workers by those of a new revision, whose number is returned."""
         revision = self.plan.requested()
+        # New code, new luck: what crashed was the old.
+        self.backoff.pardon()
         in_use = {self.plan.committed, *(worker.revision for worker in self.registry)}
         self._terms = {number: t for number, t in self._terms.items() if number in in_use}
         self._terms[revision] = terms

@@ -196,7 +196,11 @@ class Group:
 
     def _spawn(self, step: SpawnWorker, now: float) -> None:
         revision = self._revisions[step.revision]
-        master_end, worker_end = open_channel()
+        try:
+            master_end, worker_end = open_channel()
+        except OSError as error:
+            self._spawn_failed(error, now)
+            return
         context = WorkerContext(
             settings=revision.settings,
             slot=step.vacancy.slot,
@@ -218,11 +222,8 @@ class Group:
         try:
             pid = spawn(live, self._signals)
         except OSError as error:
-            log.error(  # noqa: TRY400  the reason says it all
-                self._event("cannot be forked"), reason=error.strerror
-            )
             master_end.close()
-            self.fleet.spawn_failed(now)
+            self._spawn_failed(error, now)
             return
         finally:
             worker_end.close()
@@ -230,6 +231,10 @@ class Group:
         worker = self.fleet.spawned(step, pid, now)
         self.board.master.spawned(step.reason)
         log.debug(self._event("spawned"), reason=step.reason, **_identity(worker))
+
+    def _spawn_failed(self, error: OSError, now: float) -> None:
+        log.error(self._event("cannot be forked"), reason=error.strerror)
+        self.fleet.spawn_failed(now)
 
     def _signal(self, worker: Worker, signum: signal.Signals, why: str | None) -> None:
         if signum is signal.SIGKILL:

@@ -27,6 +27,8 @@ from gthreadsrv_metrics.scoreboard import Scoreboard
 from gthreadsrv_metrics.sources import Sources, publish
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from _typeshed.wsgi import WSGIApplication
 
     from gthreadsrv.master.listening import Listening
@@ -65,11 +67,7 @@ class Revisions:
             self.put_in_force(settings)
             identity = resolve(settings)
             main, _ = self._open(settings, identity)
-            self.board = Scoreboard(
-                max(_LEAST_SLOTS, _GROWTH * settings.workers),
-                max(_LEAST_THREADS, _GROWTH * settings.threads),
-                [str(listener.address) for listener in main],
-            )
+            self.board = _scoreboard(settings, main)
             self._app_directory = _app_directory(identity)
         except GthreadsrvError:
             self.close()
@@ -129,6 +127,9 @@ class Revisions:
                 f"chdir: cannot enter {settings.chdir}: {error.strerror}; name a directory that "
                 "exists and may be entered"
             ) from None
+        identity = resolve(settings)
+        if identity is not None and self._app_directory is not None:
+            self._app_directory.give_to(identity.uid, identity.gid)
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -203,6 +204,20 @@ class Revisions:
         gc.collect()
         gc.freeze()
         return app
+
+
+def _scoreboard(settings: Settings, listeners: Sequence[Listener]) -> Scoreboard:
+    try:
+        return Scoreboard(
+            max(_LEAST_SLOTS, _GROWTH * settings.workers),
+            max(_LEAST_THREADS, _GROWTH * settings.threads),
+            [str(listener.address) for listener in listeners],
+        )
+    except (OSError, OverflowError, ValueError):
+        raise ConfigError(
+            f"workers, threads: no memory for {settings.workers} x {settings.threads} threads' "
+            "counters; ask for fewer"
+        ) from None
 
 
 def _app_directory(identity: Identity | None) -> app_metrics.AppDirectory | None:

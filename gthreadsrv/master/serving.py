@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gthreadsrv import log as logs
+from gthreadsrv.errors import StopRequestedError
 from gthreadsrv.master.arbiter import Arbiter
 from gthreadsrv.master.exporter import exporter_board
 from gthreadsrv.master.group import Group
 from gthreadsrv.master.listening import Listening
 from gthreadsrv.master.reap import OomCounter
 from gthreadsrv.master.revisions import Revisions
-from gthreadsrv.master.signals import SignalInbox, StopRequestedError
+from gthreadsrv.master.signals import SignalInbox
 from gthreadsrv.master.switchboard import Switchboard
 from gthreadsrv.worker.process import run_worker
 from gthreadsrv.worker.title import set_title
@@ -58,6 +59,7 @@ def serve(loaded: Loaded, reload: Callable[[], Loaded], run: RunWorker = run_wor
         def enter_exporter(vacancy: Vacancy, revision: Revision) -> None:
             # It keeps the application's listeners too: it reports what waits in them.
             switchboard.close_in_child()
+            listening.close_in_child((*revision.listeners, *revision.shown))
             _become("exporter", vacancy, revision)
 
         def forget_worker(slot: int) -> None:

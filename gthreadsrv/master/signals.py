@@ -13,6 +13,8 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from gthreadsrv.errors import StopRequestedError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
@@ -37,13 +39,6 @@ _HARMLESS_IN_CHILD: Final = (signal.SIGHUP, signal.SIGUSR1)
 _DRAIN_SIZE: Final = 4096
 
 
-class StopRequestedError(BaseException):
-    """A stop was asked for while the master runs the application's own code; see `interruptible`.
-
-    Not an Exception: an import must not catch it by chance.
-    """
-
-
 class SignalInbox:
     """Owns the process's handlers from construction on."""
 
@@ -53,9 +48,18 @@ class SignalInbox:
         self._read_fd, self._write_fd = os.pipe()
         for fd in (self._read_fd, self._write_fd):
             os.set_blocking(fd, False)
+        self.rearm()
+
+    def rearm(self) -> None:
+        """Take the signals back from whatever code of the user's has run in the master.
+
+        An import or a configuration file may set handlers, the wake-up descriptor or the mask;
+        the master would then sleep through TERM, and be ended by nothing but KILL.
+        """
         signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         for number in HANDLED:
             signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     def fileno(self) -> int:
         """Readable once something came."""
@@ -88,6 +92,7 @@ class SignalInbox:
             yield
         finally:
             self._interruptible = False
+            self.rearm()
 
     @contextmanager
     def held_back(self) -> Iterator[None]:

@@ -52,6 +52,8 @@ class Listener:
     # False: somebody else opened it and goes on using it, so it is neither unlinked nor filtered
     # and its queue is not ours to empty.
     owned: bool = True
+    # Device and number of the socket file: by that name there may be another's by now.
+    file: tuple[int, int] | None = None
 
     def fileno(self) -> int:
         """For pollers."""
@@ -64,9 +66,10 @@ class Listener:
     def unlink(self) -> None:
         """Remove the socket file, so that nobody finds the way in; a no-op for all other kinds."""
         address = self.address
-        if self.owned and isinstance(address, UnixAddress) and not address.abstract:
+        if self.owned and isinstance(address, UnixAddress) and self.file is not None:
             with suppress(FileNotFoundError):
-                os.unlink(address.path)
+                if _file_id(address.path) == self.file:
+                    os.unlink(address.path)
 
     def close(self) -> None:
         """Close this process's descriptor; the file of a unix socket stays."""
@@ -180,10 +183,16 @@ def _listen_unix(address: UnixAddress, backlog: int, socket_file: SocketFile) ->
             _remove_stale(address.path)
             _bind_file(sock, address.path, socket_file)
         sock.listen(backlog)
+        file = None if address.abstract else _file_id(address.path)
     except OSError:
         sock.close()
         raise
-    return Listener(sock, address, "unix", address)
+    return Listener(sock, address, "unix", address, file=file)
+
+
+def _file_id(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
 
 
 def _remove_stale(path: str) -> None:

@@ -76,8 +76,10 @@ def _run(code: CodeType, path: str, shown: str) -> dict[str, object]:
     }
     try:
         exec(code, space)  # noqa: S102  the file is the operator's own program
+    except KeyboardInterrupt:
+        raise
     # The file may do anything, leave included; all of it means: not these settings.
-    except (Exception, SystemExit) as error:  # noqa: BLE001  becomes the one line for the user
+    except BaseException as error:  # noqa: BLE001  becomes the one line for the user
         frames = traceback.extract_tb(error.__traceback__)
         line = next((f.lineno for f in reversed(frames) if f.filename == path), None)
         raise ConfigError(_fault(shown, line, error)) from None

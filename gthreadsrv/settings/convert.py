@@ -234,11 +234,15 @@ def _known(value: object, kind: str, look_up: Callable[[str], object]) -> str:
         value = str(value)
     name = text(value).strip()
     # A container may run as a number that no account has.
-    if not name.isdecimal():
-        try:
-            look_up(name)
-        except KeyError:
-            raise ValueError(f"there is no {kind} {name!r} here") from None
+    if name.isdecimal():
+        # uid_t and gid_t have 32 bits; the last value means "leave as it is" (chown(2)).
+        if int(name) >= 2**32 - 1:
+            raise ValueError(f"{name} is out of range")
+        return name
+    try:
+        look_up(name)
+    except KeyError:
+        raise ValueError(f"there is no {kind} {name!r} here") from None
     return name
 
 

@@ -31,7 +31,8 @@ this time, and is told in the response that the connection ends.
 """
 
 _SETTLE_S: Final = 0.05
-"""From the order to leave on: handshakes that were under way reach the queue."""
+"""From the order to leave on: handshakes that were under way reach the queue, and the master
+has said whether the whole server goes."""
 
 
 class Drain:
@@ -52,7 +53,6 @@ class Drain:
         self._show_state = show_state
         self._whole = whole
         self._since = 0.0
-        self._emptying = False
 
     @property
     def begun(self) -> bool:
@@ -64,9 +64,6 @@ class Drain:
         if self.begun:
             return
         self._show_state("draining")
-        # With the whole server going, what waits in the queue is served here; otherwise
-        # other workers take it.
-        self._emptying = self._whole()
         self._since = monotonic()
         self._pool.closing = True
         self._pool.poke()
@@ -77,7 +74,7 @@ class Drain:
         Stops the pool when nothing is left.
         """
         pool = self._pool
-        if pool.accepting and (not self._emptying or self._queues_empty(now)):
+        if pool.accepting and now - self._since >= _SETTLE_S and self._may_leave_queues():
             pool.accepting = False
             close_ports()
         if not pool.accepting and not pool.connections:
@@ -92,9 +89,15 @@ class Drain:
         # An endless wait does not tell when it began.
         return connection.deadline - self._idle_s if self._idle_s < inf else self._since
 
-    def _queues_empty(self, now: float) -> bool:
-        if now - self._since < _SETTLE_S:
-            return False
+    def _may_leave_queues(self) -> bool:
+        """Say whether nobody waits for this worker in particular.
+
+        With the whole server going, what is in the queue is served here; otherwise other
+        workers take it. Asked late: a TERM to the whole process group reaches a worker
+        before the master, which tells.
+        """
+        if not self._whole():
+            return True
         poll = select.poll()
         for port in self._owned:
             poll.register(port.fd, select.POLLIN)

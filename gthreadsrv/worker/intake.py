@@ -162,7 +162,7 @@ class Intake:
             pool.accepting
             and now >= pool.resume_at
             and pool.free_threads() > sum(1 for one in fresh if one.fresh_until)
-            and (len(pool.connections) < self._settings.worker_connections or bool(self._idle()))
+            and (len(pool.connections) < self._settings.worker_connections or bool(self._spare()))
         )
 
     def _gate(self) -> float | None:
@@ -242,17 +242,19 @@ class Intake:
             pool.watch(connection, now + self._patience.idle_s)
         return found
 
-    def _idle(self) -> list[Connection]:
+    def _spare(self) -> list[Connection]:
         """Return the connections that may be closed to make room."""
         # A copy: other threads let go of theirs meanwhile.
-        return [one for one in list(self._pool.connections.values()) if one.state is State.IDLE]
+        connections = list(self._pool.connections.values())
+        return [one for one in connections if one.state in (State.IDLE, State.LINGERING)]
 
     def _evict(self) -> None:
-        """Close the oldest idle connections to make room for new ones."""
-        idle = self._idle()
-        idle.sort(key=lambda one: one.deadline)
-        for connection in idle[: max(1, len(idle) // _EVICT_SHARE)]:
-            self._service.close(connection, "limit")
+        """Close the oldest connections without a request to make room for new ones."""
+        spare = self._spare()
+        spare.sort(key=lambda one: one.deadline)
+        for connection in spare[: max(1, len(spare) // _EVICT_SHARE)]:
+            # A lingering one has been counted, when our side was shut.
+            self._service.close(connection, "limit" if connection.state is State.IDLE else None)
 
     # -- reading ------------------------------------------------------------------------
 

@@ -78,6 +78,8 @@ class Watchdog:
         self._armed = True
         for number in SIGNALS:
             signal.signal(number, self._note)
+        # The application's import may have held them back, and ABRT with them.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, signal.SIGABRT))
 
     def disarm(self) -> None:
         """Give signals back their own meaning: in a child that the application forked."""

@@ -16,7 +16,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from gthreadsrv.errors import AppLoadError
+from gthreadsrv.errors import AppLoadError, StopRequestedError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -116,8 +116,10 @@ def _import(wanted: _Spec) -> ModuleType:
                 "it can be imported, or say where with --chdir or --pythonpath"
             ) from None
         _failed(wanted, f"importing {wanted.module!r}, there is no module {missing!r}", error)
+    except (KeyboardInterrupt, StopRequestedError):
+        raise
     # Importing runs the application's code, which may raise anything or leave.
-    except (Exception, SystemExit) as error:  # noqa: BLE001  kept whole in the AppLoadError
+    except BaseException as error:  # noqa: BLE001  kept whole in the AppLoadError
         _failed(wanted, f"importing {wanted.module!r} failed: {_words(error)}", error)
 
 
@@ -153,8 +155,10 @@ def _call(wanted: _Spec, factory: object) -> object:
     positional, named = wanted.call or ([], {})
     try:
         return factory(*positional, **named)
+    except (KeyboardInterrupt, StopRequestedError):
+        raise
     # The factory is the application's code: as with its import.
-    except (Exception, SystemExit) as error:  # noqa: BLE001  kept whole in the AppLoadError
+    except BaseException as error:  # noqa: BLE001  kept whole in the AppLoadError
         _failed(wanted, f"{name}() failed: {_words(error)}", error)
 
 

@@ -51,6 +51,14 @@ class AppDirectory:
     private: bool
     lock_fd: int = -1
 
+    def give_to(self, uid: int, gid: int) -> None:
+        """Master, when the workers' user changes: the new ones go on in the same files."""
+        if self.private:
+            os.chown(self.path, uid, gid)
+            for entry in os.scandir(self.path):
+                with contextlib.suppress(FileNotFoundError):
+                    os.chown(entry.path, uid, gid)
+
     def remove(self) -> None:
         """Master, at exit: remove a private directory."""
         if self.private:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from gthreadsrv.errors import ConfigError, GthreadsrvError
+from gthreadsrv.errors import ConfigError, GthreadsrvError, StopRequestedError
 from gthreadsrv.master.identity import Identity, resolve
 from gthreadsrv.master.pidfile import PidFile
 from gthreadsrv.master.reap import OomCounter, reap
-from gthreadsrv.master.signals import HANDLED, SignalInbox, StopRequestedError
+from gthreadsrv.master.signals import HANDLED, SignalInbox
 from gthreadsrv.master.spawn import spawn
 from gthreadsrv.master.switchboard import Switchboard
 from gthreadsrv.settings import Settings

@@ -147,7 +147,7 @@ class Base:
         path: Path | None,
         *,
         threads: int,
-        whole: bool = False,
+        whole: Callable[[], object] | bool = False,
         max_requests: int = 0,
         limits: Limits | None = None,
         parser: str = "h11",
@@ -169,7 +169,7 @@ class Base:
             [self.port],
             patience_of(self.settings).idle_s,
             self.titles.append,
-            whole=lambda: whole,
+            whole=lambda: bool(whole() if callable(whole) else whole),
         )
         self.limits = limits or Limits(8190, 100, 8190, self.settings.limit_request_body)
         encoder = HeadEncoder("rig")

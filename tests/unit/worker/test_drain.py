@@ -36,7 +36,7 @@ def tick(rig: Rig, clock: Clock, seconds: float = 0.02) -> bool:
 
 
 def test_an_empty_worker_ends_at_once(make_rig: MakeRig, clock: Clock) -> None:
-    """One of several workers: nothing waits for it."""
+    """One of several workers: nothing waits for it, once it knows that the others stay."""
     rig = make_rig()
     rig.pump()
     assert not rig.drain.begun
@@ -45,7 +45,8 @@ def test_an_empty_worker_ends_at_once(make_rig: MakeRig, clock: Clock) -> None:
 
     assert rig.drain.begun
     assert rig.titles == ["draining"]
-    assert tick(rig, clock)
+    assert not tick(rig, clock)
+    assert tick(rig, clock, 0.06)
     assert not rig.port.watched
 
 
@@ -55,7 +56,7 @@ def test_the_queue_is_left_to_other_workers(make_rig: MakeRig, clock: Clock) -> 
     busy = rig.connect()
     rig.exchange(GET, busy)
     rig.drain.begin()
-    assert not tick(rig, clock)
+    assert not tick(rig, clock, 0.06)
     waiting = rig.connect()
     waiting.sendall(GET)
     assert not tick(rig, clock)
@@ -83,9 +84,24 @@ def test_the_queue_is_emptied_when_the_whole_server_goes(make_rig: MakeRig, cloc
     assert not tick(rig, clock, 0.01)  # a handshake may be under way
     assert rig.pool.accepting
 
-    assert tick(rig, clock, 0.05)
+    assert tick(rig, clock, 0.06)
     assert rig.responses() == 5
     assert rig.closed() == {"shutdown": 5}
+
+
+def test_a_worker_may_hear_of_the_end_before_the_master(make_rig: MakeRig, clock: Clock) -> None:
+    """TERM goes to a whole process group: that all others leave too is known a moment later."""
+    told: list[bool] = []
+    rig = make_rig(whole=told.__len__)
+    rig.drain.begin()
+    assert not tick(rig, clock)
+    told.append(True)
+    waiting = rig.connect()
+    waiting.sendall(GET)
+    assert not tick(rig, clock, 0.06)
+
+    assert drained(waiting).startswith(b"HTTP/1.1 200 ")
+    assert rig.responses() == 1
 
 
 def test_a_connection_that_was_busy_may_send_once_more(make_rig: MakeRig, clock: Clock) -> None:
@@ -115,7 +131,7 @@ def test_a_connection_idle_for_a_while_is_closed(make_rig: MakeRig, clock: Clock
     clock.advance(IDLE_GRACE_S)
     rig.drain.begin()
 
-    assert not tick(rig, clock)  # closes them; the end is seen with the next look
+    assert not tick(rig, clock, 0.06)  # closes them; the end is seen with the next look
     assert tick(rig, clock)
     assert at_end(kept)
     assert at_end(silent)
@@ -171,7 +187,7 @@ def test_the_reason_is_told_to_the_metrics(make_rig: MakeRig, clock: Clock) -> N
     rig.exchange(GET, client)
     client.close()
 
-    assert tick(rig, clock)
+    assert tick(rig, clock, 0.06)
     assert rig.closed() == {"max_requests": 1}
 
 
