@@ -7,6 +7,7 @@ no clock, no allocation that can be avoided, and nothing that could fail on odd 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
@@ -53,8 +54,14 @@ _OTHER_METHOD: Final = len(labels.METHODS) - 1
 _CLOSED: Final = {reason: T_CLOSED + i for i, reason in enumerate(labels.CLOSE_REASONS)}
 _ERRORS: Final = {reason: T_ERRORS + i for i, reason in enumerate(labels.ERROR_REASONS)}
 _TIMEOUTS: Final = {action: T_TIMEOUTS + i for i, action in enumerate(labels.TIMEOUT_ACTIONS)}
-# The offsets from a histogram's first cell to its bucket for values up to the first bound.
-_FIRST_BUCKET: Final = 1
+# Where the first bucket is: after a block's key and sum, and after a histogram's sum.
+_BLOCK_FIRST: Final = 2
+_APPLICATION_FIRST: Final = T_APPLICATION + 1
+_KERNEL_FIRST: Final = T_QUEUE_KERNEL + 1
+_USER_FIRST: Final = T_QUEUE_USER + 1
+# The n-th bucket holds what is above the n-th of the one and not above the n-th of the other.
+_ABOVE: Final = (-math.inf, *DURATION_BOUNDS)
+_UP_TO: Final = (*DURATION_BOUNDS, math.inf)
 
 
 def request_key(method: str, status: int) -> int:
@@ -72,7 +79,9 @@ def code_class_of(key: int) -> int:
 class ThreadRow:
     """The writer of one thread row. Counters go on from what an earlier lease left there."""
 
-    __slots__ = ("_blocks", "_bytes", "_cells", "_sequence", "_since", "_total")
+    __slots__ = (
+        "_app_s", "_blocks", "_body_out", "_bytes", "_cells", "_sequence", "_since", "_total",
+    )  # fmt: skip
 
     def __init__(self, cells: Cells) -> None:
         """Take over a row: ``cells`` is its part of the board, as doubles."""
@@ -80,10 +89,15 @@ class ThreadRow:
         self._bytes = cells.cast("B")
         self._sequence: float = cells[T_SEQUENCE]
         self._total: float = cells[T_BUSY]
+        # Every request adds to these. Only this thread writes their cells, and an attribute
+        # is read in a third of the time.
+        self._app_s: float = cells[T_APPLICATION]
+        self._body_out: float = cells[T_BODY_OUT]
         self._since = 0.0
-        # (method, code) -> first cell of its block. Only known methods get in (see
-        # _block), so the table is bounded whatever clients send.
-        self._blocks: dict[tuple[str, int], int] = {}
+        # method -> code -> first bucket of the pair's block: two plain lookups cost half of
+        # making and hashing a pair. Only known methods get in (see _block), so the table is
+        # bounded whatever clients send.
+        self._blocks: dict[str, dict[int, int]] = {}
 
     def attach(self, native_id: int) -> None:
         """Say which kernel thread serves this row, for its CPU time."""
@@ -127,53 +141,60 @@ class ThreadRow:
         ``trace_id`` is given (32 hex digits) for sampled requests only.
         """
         try:
-            block = self._blocks[method, status]
+            first = self._blocks[method][status]
         except KeyError:
-            block = self._block(method, status)
+            first = self._block(method, status)
         # Everything that calls comes first: CPython changes threads and delivers
         # asynchronous exceptions at calls and loops, so none of that can happen between the
         # two sequence stores and only a preempted or killed process leaves the row odd.
         duration_s = now - started
-        if duration_s <= 0.001:
-            bucket = block + 2
+        bucket = first
+        app_bucket = _APPLICATION_FIRST
+        if duration_s > 0.001:
+            step = bisect_left(DURATION_BOUNDS, duration_s)
+            bucket += step
+            # Most of the time is the application's, and a look is cheaper than a search.
+            if _ABOVE[step] < app_s <= _UP_TO[step]:
+                app_bucket += step
+            else:
+                app_bucket += bisect_left(DURATION_BOUNDS, app_s)
+        elif app_s > 0.001:
+            app_bucket += bisect_left(DURATION_BOUNDS, app_s)
+        if kernel:
+            queue = T_QUEUE_KERNEL
+            queue_bucket = _KERNEL_FIRST
         else:
-            bucket = block + 2 + bisect_left(DURATION_BOUNDS, duration_s)
-        if app_s <= 0.001:
-            app_bucket = T_APPLICATION + 1
-        else:
-            app_bucket = T_APPLICATION + 1 + bisect_left(DURATION_BOUNDS, app_s)
-        queue = T_QUEUE_KERNEL if kernel else T_QUEUE_USER
-        if queue_s <= 0.0005:
-            queue_bucket = queue + 1
-        else:
-            queue_bucket = queue + 1 + bisect_left(QUEUE_BOUNDS, queue_s)
+            queue = T_QUEUE_USER
+            queue_bucket = _USER_FIRST
+        if queue_s > 0.0005:
+            queue_bucket += bisect_left(QUEUE_BOUNDS, queue_s)
+        total = self._total
         since = self._since
         if since:
             self._since = 0.0
-            self._total += now - since
-        sequence = self._sequence + 1.0
+            self._total = total = total + (now - since)
+        self._sequence = sequence = self._sequence + 2.0
         cells = self._cells
         # A process may be killed between any two stores. The first is the count itself (of
         # requests_total and the histogram in one), so what follows, sums and bytes, can
         # lag by this request but never lead. Busy time is last: a row still running is
         # closed by the master when it reaps the process.
-        cells[T_SEQUENCE] = sequence
+        cells[T_SEQUENCE] = sequence - 1.0
         cells[bucket] += 1.0
-        cells[block + 1] += duration_s
+        cells[first - 1] += duration_s
         cells[app_bucket] += 1.0
-        cells[T_APPLICATION] += app_s
+        self._app_s = cells[T_APPLICATION] = self._app_s + app_s
         if queue_s >= 0.0:
             cells[queue_bucket] += 1.0
             cells[queue] += queue_s
         if body_in:
             cells[T_BODY_IN] += body_in
         if body_out:
-            cells[T_BODY_OUT] += body_out
-        cells[T_BUSY] = self._total
-        self._sequence = sequence = sequence + 1.0
+            self._body_out = cells[T_BODY_OUT] = self._body_out + body_out
+        cells[T_BUSY] = total
         cells[T_SEQUENCE] = sequence
         if trace_id is not None:
-            self._exemplar(now, block, bucket, duration_s, trace_id)
+            self._exemplar(now, first, bucket, duration_s, trace_id)
 
     def count_accept(self) -> None:
         """A connection was accepted."""
@@ -201,7 +222,10 @@ class ThreadRow:
         self._cells[T_QUEUE_PROXY] += max(seconds, 0.0)
 
     def _block(self, method: str, status: int) -> int:
-        """Find the pair's block, claiming the next free one on its first use in this row."""
+        """Find the pair's block, claiming the next free one on its first use in this row.
+
+        Returns the first bucket of its histogram.
+        """
         cells = self._cells
         key = request_key(method, status)
         claimed = int(cells[T_BLOCKS])
@@ -220,22 +244,22 @@ class ThreadRow:
             else:
                 cells[T_REQUESTS + number * BLOCK_CELLS] = key
                 cells[T_BLOCKS] = claimed + 1
-        block = T_REQUESTS + number * BLOCK_CELLS
+        first = T_REQUESTS + number * BLOCK_CELLS + _BLOCK_FIRST
         if method in _METHOD_INDEX and 100 <= status <= 599:
-            self._blocks[method, status] = block
-        return block
+            self._blocks.setdefault(method, {})[status] = first
+        return first
 
     def _exemplar(
-        self, now: float, block: int, bucket: int, duration_s: float, trace_id: str
+        self, now: float, first: int, bucket: int, duration_s: float, trace_id: str
     ) -> None:
         """Keep the trace of the last sampled request in this bucket."""
         trace = trace_id.encode("ascii", "replace")
         if len(trace) != TRACE_BYTES:
             return
         cells = self._cells
-        start = T_EXEMPLAR + (bucket - block - 2) * EXEMPLAR_CELLS
+        start = T_EXEMPLAR + (bucket - first) * EXEMPLAR_CELLS
         first_byte = (start + X_TRACE) * CELL_BYTES
-        code_class = code_class_of(int(cells[block]))
+        code_class = code_class_of(int(cells[first - _BLOCK_FIRST]))
         # Without an instant it is no exemplar: a reader never pairs an old trace with a
         # new duration.
         cells[start + X_AT] = 0.0

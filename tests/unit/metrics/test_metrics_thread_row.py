@@ -286,3 +286,29 @@ def test_blocks_do_not_overlap(board: Scoreboard) -> None:
     finish(row, status=599)
     assert not any(board.thread_cells(0, 1))
     assert not any(board.thread_cells(1, 0)[:BLOCK_CELLS])
+
+
+def test_a_new_lease_adds_to_every_sum_it_finds(board: Scoreboard) -> None:
+    """Nothing the first process summed up is lost or counted twice by its successor."""
+    for _ in range(2):
+        row = board.thread(0, 0)
+        row.begin(NOW)
+        finish(row, NOW + 1, started=NOW, app_s=0.5, queue_s=0.25, body_in=3, body_out=4)
+    fleet = read_fleet(board, NOW + 2)
+    (duration,) = fleet.durations.values()
+    assert (duration[0], fleet.application[0], fleet.queue["kernel"][0]) == (2.0, 1.0, 0.5)
+    assert (fleet.body_in, fleet.body_out, fleet.slots[0].busy_s) == (6, 8, 2.0)
+
+
+@pytest.mark.parametrize("whole_s", [0.0, 0.0005, 0.125, 2.0, 64.0])
+@pytest.mark.parametrize(
+    ("app_s", "bucket"),
+    [(0.0, 0), (0.001, 0), (0.002, 1), (0.1, 6), (0.125, 7), (2.0, 10), (64, 14)],
+)
+def test_the_application_has_its_own_bucket(
+    board: Scoreboard, whole_s: float, app_s: float, bucket: int
+) -> None:
+    """Its time is counted where it belongs, whatever bucket the whole request falls into."""
+    finish(board.thread(0, 0), NOW, started=NOW - whole_s, app_s=app_s)
+    counted = read_fleet(board, NOW).application[1:]
+    assert [place for place, count in enumerate(counted) if count] == [bucket]
