@@ -7,7 +7,11 @@ thread that parses it, so it is kept small and is built by position.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gthreadsrv.http.recall import FieldSection
 
 
 @dataclass(slots=True)
@@ -27,3 +31,5 @@ class RequestHead:
     path: str  # of the target, still percent-encoded; "*" for OPTIONS *
     query: str  # of the target, without the "?"
     host: bytes  # the authority: from the target when it has one, else the Host field, else b""
+    # Where the headers are kept for the next request with the same.
+    section: FieldSection | None = field(default=None, compare=False, repr=False)

@@ -64,6 +64,12 @@ _NAME = re.compile(grammar.TOKEN.decode("ascii"))
 # An application's vocabulary is small; a hostile one must not grow ours without end.
 _LEARN_MAX = 512
 
+# Heads of this second, kept whole: an application has few kinds of responses, and gives the
+# same one to many.
+_RECENT_MAX = 128
+_RECENT_MAX_BYTES = 2048
+_UNKEPT: dict[tuple[object, ...], ResponseHead] = {}
+
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -94,7 +100,7 @@ def phrase(code: int) -> str:
         return f"{code} Unknown"
 
 
-def _http_date(second: int) -> str:
+def http_date(second: int) -> str:
     """Return an IMF-fixdate (RFC 9110 5.6.7); strftime would follow the locale."""
     days, rest = divmod(second, 86400)
     # Civil date from days since 1970-01-01, in the proleptic Gregorian calendar.
@@ -119,15 +125,15 @@ def _http_date(second: int) -> str:
 class HeadEncoder:
     """Encodes response heads for one worker; shared by its threads.
 
-    The learned tables are plain dicts that only gain entries; the date is replaced as
-    one tuple, so a reader sees either second whole.
+    The learned tables are plain dicts that only gain entries; the second's date and heads are
+    replaced as one tuple, so a reader sees either second whole.
     """
 
-    __slots__ = ("_codes", "_date", "_roles", "_server")
+    __slots__ = ("_codes", "_recent", "_roles", "_server")
 
     def __init__(self, server: str) -> None:
         self._server = f"Server: {server}"
-        self._date: tuple[int, str] = (-1, "")
+        self._recent: tuple[int, str, dict[tuple[object, ...], ResponseHead]] = (-1, "", {})
         self._roles: dict[str, int] = {}
         self._codes: dict[str, tuple[int, str]] = {}
 
@@ -148,6 +154,19 @@ class HeadEncoder:
         it is known before the first byte, else -1.  Raises `ResponseError` for what must
         not reach the wire (RFC 9110 5.5: a CR, LF or NUL would split the response).
         """
+        second = int(now)
+        recent = self._recent
+        if recent[0] != second:
+            recent = self._recent = (second, f"Date: {http_date(second)}", {})
+        seen = recent[2]
+        wanted = (status, length, minor, keep_alive, method == "HEAD", *headers)
+        try:
+            known = seen.get(wanted)
+        except TypeError:
+            # PEP 3333 asks for tuples of strings; what else there is need not be quick.
+            seen, known = _UNKEPT, None
+        if known is not None:
+            return known
         code, status_line = self._codes.get(status) or self._learn_code(status)
         lines = [status_line]
         declared = -1
@@ -178,7 +197,7 @@ class HeadEncoder:
             lines.append(f"{name}: {value}")
 
         if not dated:
-            lines.append(self._date_line(now))
+            lines.append(recent[1])
         if not served:
             lines.append(self._server)
 
@@ -216,15 +235,10 @@ class HeadEncoder:
             raise ResponseError(
                 f"a header holds {text[error.start]!r}, which is outside latin-1 (PEP 3333)"
             ) from None
-        return ResponseHead(data, code, framing, remaining, keep_alive, dropped)
-
-    def _date_line(self, now: float) -> str:
-        second = int(now)
-        cached = self._date
-        if cached[0] != second:
-            cached = (second, f"Date: {_http_date(second)}")
-            self._date = cached
-        return cached[1]
+        encoded = ResponseHead(data, code, framing, remaining, keep_alive, dropped)
+        if seen is not _UNKEPT and len(seen) < _RECENT_MAX and len(data) <= _RECENT_MAX_BYTES:
+            seen[wanted] = encoded
+        return encoded
 
     def _learn_code(self, status: object) -> tuple[int, str]:
         if not isinstance(status, str) or not _STATUS.fullmatch(status):

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from gthreadsrv.worker.service import Pending
     from gthreadsrv.worker.upload import Upload
 
-__all__ = ["MOVES", "Connection", "State"]
+__all__ = [
+    "ACTIVE",
+    "CLOSED",
+    "IDLE",
+    "LINGERING",
+    "MOVES",
+    "READING",
+    "WRITING",
+    "Connection",
+    "State",
+]
 
 
 class State(IntEnum):
@@ -40,6 +50,16 @@ class State(IntEnum):
     LINGERING = 4
     """Our side is shut; what the client still sends is thrown away (RFC 9112 9.6)."""
     CLOSED = 5
+
+
+# On CPython 3.11 an enum's member is found in 175 ns, a name of the module in 15; a request
+# asks for a dozen.
+IDLE = State.IDLE
+READING = State.READING
+ACTIVE = State.ACTIVE
+WRITING = State.WRITING
+LINGERING = State.LINGERING
+CLOSED = State.CLOSED
 
 
 MOVES: dict[State, frozenset[State]] = {
@@ -106,7 +126,7 @@ class Connection:
         self.receive: Callable[[socket.socket, int], tuple[bytes, int]] = port.receive
         self.wire = Wire(sock, write_timeout_s)
         self.trusted = trusted
-        self.state = State.IDLE
+        self.state = IDLE
         self.polled = False
         """Whether the poller watches it.  Guarded by the pool's lock."""
         self.deadline = 0.0

@@ -12,7 +12,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from gthreadsrv.worker.connection import State
+from gthreadsrv.worker.connection import IDLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -82,7 +82,7 @@ class Drain:
         return [
             connection
             for connection in list(pool.connections.values())
-            if connection.state is State.IDLE and now - self._idle_since(connection) >= IDLE_GRACE_S
+            if connection.state is IDLE and now - self._idle_since(connection) >= IDLE_GRACE_S
         ]
 
     def _idle_since(self, connection: Connection) -> float:

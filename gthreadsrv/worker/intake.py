@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 from gthreadsrv.http.body import ChunkedBody, LengthBody
 from gthreadsrv.http.errors import ProtocolError, ReadTimeoutError
 from gthreadsrv.http.head import HeadBuffer, split_head
-from gthreadsrv.worker.connection import Connection, State
+from gthreadsrv.worker.connection import (
+    ACTIVE,
+    CLOSED,
+    IDLE,
+    LINGERING,
+    READING,
+    WRITING,
+    Connection,
+    State,
+)
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.poller import READ
 from gthreadsrv.worker.upload import Upload
@@ -133,13 +142,13 @@ class Intake:
 
     def _on_event(self, connection: Connection) -> Connection | None:
         state = connection.state
-        if state <= State.READING:
+        if state <= READING:
             return self._on_readable(connection)
-        if state is State.ACTIVE:
+        if state is ACTIVE:
             self._pool.unwatch_active(connection)
-        elif state is State.WRITING:
+        elif state is WRITING:
             return self._on_writable(connection)
-        elif state is State.LINGERING:
+        elif state is LINGERING:
             self._on_lingering(connection)
         return None
 
@@ -233,7 +242,7 @@ class Intake:
         self._row.count_accept()
         # The request is often there already; then the poller never hears of the connection.
         found = self._on_readable(connection)
-        if found is None and connection.state is State.IDLE:
+        if found is None and connection.state is IDLE:
             if now >= pool.rush_until:
                 connection.fresh_until = now + FRESH_S
                 pool.fresh.append(connection)
@@ -246,7 +255,7 @@ class Intake:
         """Return the connections that may be closed to make room."""
         # A copy: other threads let go of theirs meanwhile.
         connections = list(self._pool.connections.values())
-        return [one for one in connections if one.state in (State.IDLE, State.LINGERING)]
+        return [one for one in connections if one.state in (IDLE, LINGERING)]
 
     def _evict(self) -> None:
         """Close the oldest connections without a request to make room for new ones."""
@@ -254,7 +263,7 @@ class Intake:
         spare.sort(key=lambda one: one.deadline)
         for connection in spare[: max(1, len(spare) // _EVICT_SHARE)]:
             # A lingering one has been counted, when our side was shut.
-            self._service.close(connection, "limit" if connection.state is State.IDLE else None)
+            self._service.close(connection, "limit" if connection.state is IDLE else None)
 
     # -- reading ------------------------------------------------------------------------
 
@@ -274,17 +283,17 @@ class Intake:
         connection.arrival_ns = arrival_ns
         connection.read_at = now = monotonic()
         connection.fresh_until = 0.0
-        if connection.state is State.IDLE:
+        if connection.state is IDLE:
             connection.first_read = now
-        if self._digest(connection, data) is State.ACTIVE:
-            connection.move(State.ACTIVE)
+        if self._digest(connection, data) is ACTIVE:
+            connection.move(ACTIVE)
             return connection
         return None
 
     def _on_end(self, connection: Connection) -> None:
         """Handle the client's end of stream."""
         connection.fresh_until = 0.0
-        if connection.state is State.IDLE:
+        if connection.state is IDLE:
             self._service.close(connection, "client")
         else:
             # RFC 9112 8: a request cut short is never given to the application.
@@ -293,9 +302,9 @@ class Intake:
     def _digest(self, connection: Connection, data: bytes) -> State | None:
         """Take ``data`` into the request, and wait for more in the poller if need be."""
         state = self.progress(connection, data)
-        if state is State.READING:
-            if connection.state is not State.READING:
-                connection.move(State.READING)
+        if state is READING:
+            if connection.state is not READING:
+                connection.move(READING)
             self._pool.watch(connection, connection.deadline)
         return state
 
@@ -319,25 +328,25 @@ class Intake:
             self._service.fail_upload(connection, error)
             return None
         if complete:
-            return State.ACTIVE
+            return ACTIVE
         patience = self._patience
         if connection.body is not None:
             self._pool.expect(connection, connection.read_at + patience.body_s)
         else:
             # From the first byte, not the last: a head sent byte by byte gains no time.
             self._pool.expect(connection, connection.first_read + patience.head_s)
-        return State.READING
+        return READING
 
     def next_request(self, connection: Connection, now: float) -> State | None:
         """Say where ``connection`` belongs after a response that keeps it alive."""
         data = connection.rest
         if not data:
             self._pool.expect(connection, now + self._patience.idle_s)
-            return State.IDLE
+            return IDLE
         connection.rest = b""
         connection.first_read = connection.read_at
         state = self.progress(connection, data)
-        if state is State.READING:
+        if state is READING:
             # The client's time begins now: more may have come while the last request ran,
             # and nobody has read it.
             connection.first_read = now
@@ -402,12 +411,12 @@ class Intake:
     def _on_writable(self, connection: Connection) -> Connection | None:
         """Send on what a slow client had yet to take."""
         state = self._service.flush(connection, self)
-        if state is State.WRITING or state is None:
+        if state is WRITING or state is None:
             return None
         connection.move(state)
         # Also before its next request runs: `settle` takes what is watched to be readable.
         self._pool.rewatch(connection)
-        return connection if state is State.ACTIVE else None
+        return connection if state is ACTIVE else None
 
     def _on_lingering(self, connection: Connection) -> None:
         """Throw away what comes after our last word, so that no reset overtakes it."""
@@ -442,16 +451,16 @@ class Intake:
             if connection.deadline > now:
                 # Also for one in a thread: it may be on its way back with this deadline.
                 pool.expect(connection, connection.deadline)
-            elif state in (State.ACTIVE, State.CLOSED):
+            elif state in (ACTIVE, CLOSED):
                 continue
-            elif state is State.IDLE:
+            elif state is IDLE:
                 self._service.close(connection, "keepalive_timeout")
-            elif state is State.READING:
+            elif state is READING:
                 what = "head" if connection.head is None else "body"
                 self._service.refuse(
                     connection, ReadTimeoutError(f"the request's {what} did not come in time")
                 )
-            elif state is State.WRITING:
+            elif state is WRITING:
                 # It may be connected still; yet nobody reads what we have to say.
                 self._service.lose(connection, "timeout")
             else:

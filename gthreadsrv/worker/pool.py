@@ -24,7 +24,7 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from gthreadsrv.worker.connection import State
+from gthreadsrv.worker.connection import ACTIVE, CLOSED, LINGERING, WRITING, State
 from gthreadsrv.worker.poller import READ, WRITE, make_poller
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class Pool:
             if not self.requests_left:
                 self.limit_reached = True
                 self.rouse_watchdog()
-            if state is State.ACTIVE:
+            if state is ACTIVE:
                 if self.leader is not None and self.leader is not thread:
                     # Somebody polls, so nobody waits for this thread.
                     return Turn.AGAIN
@@ -257,7 +257,7 @@ class Pool:
 
     def _watch(self, connection: Connection) -> None:
         """Have the poller report ``connection`` for what its state waits for."""
-        if connection.state is State.WRITING:
+        if connection.state is WRITING:
             self.poller.add(connection.fd, WRITE)
             connection.polled = True
         elif not connection.polled:
@@ -280,15 +280,15 @@ class Pool:
         """Wait until the client takes more of our last word.  Its owner."""
         self.expect(connection, deadline)
         with self.lock:
-            if connection.state is not State.WRITING:
-                connection.move(State.WRITING)
+            if connection.state is not WRITING:
+                connection.move(WRITING)
             self._watch(connection)
 
     def linger(self, connection: Connection, deadline: float) -> None:
         """Wait for the client's end of a connection that is shut on our side.  Its owner."""
         self.expect(connection, deadline)
         with self.lock:
-            connection.move(State.LINGERING)
+            connection.move(LINGERING)
             self.poller.add(connection.fd, READ)
             connection.polled = True
 
@@ -307,7 +307,7 @@ class Pool:
         """
         with self.lock:
             self.connections.pop(connection.fd, None)
-            connection.move(State.CLOSED)
+            connection.move(CLOSED)
             if connection.polled:
                 self.poller.remove(connection.fd)
                 connection.polled = False
@@ -319,7 +319,7 @@ class Pool:
         again.  The thread adds it again in `settle`.
         """
         with self.lock:
-            if connection.state is not State.ACTIVE:
+            if connection.state is not ACTIVE:
                 return False
             self.poller.remove(connection.fd)
             connection.polled = False

@@ -17,6 +17,7 @@ from gthreadsrv import log as logs
 from gthreadsrv.errors import AppLoadError
 from gthreadsrv.http.limits import Limits
 from gthreadsrv.http.parser import make_parser
+from gthreadsrv.http.recall import Recall, RecallingParser
 from gthreadsrv.http.response import HeadEncoder
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
 from gthreadsrv.worker.drain import Drain
@@ -148,12 +149,13 @@ def _threads(
         settings.limit_request_body,
     )
     encoder = HeadEncoder("gthreadsrv")
+    recall = Recall()
     log = logs.get_logger()
     threads = []
     for index in range(settings.threads):
         row = context.board.thread(context.slot, index)
         service = Service(app, pool, row, settings, encoder, log)
-        parser = make_parser(settings.http_parser, limits)
+        parser = RecallingParser(make_parser(settings.http_parser, limits), recall)
         intake = Intake(pool, settings, limits, ports, parser, service, drain)
         threads.append(PoolThread(f"gthreadsrv-{index}", pool, intake, service))
     return threads

@@ -18,7 +18,7 @@ from gthreadsrv.http.response import phrase
 from gthreadsrv.log import access_log
 from gthreadsrv.log.context import bind_request
 from gthreadsrv.log.context import clear as unbind_request
-from gthreadsrv.worker.connection import State
+from gthreadsrv.worker.connection import WRITING, State
 from gthreadsrv.worker.offspring import leave_child
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.request_start import seconds_since
@@ -162,31 +162,47 @@ class Service:
 
         unbind_request()
 
-        pending = Pending(
-            head,
-            exchange,
-            connection.first_read,
-            app_s,
-            queue_s,
-            kernel,
-            body_in,
-            environ,
-            wall_ns * 1e-9,
-            request_id,
-            trace_id,
-        )
         if connection.wire.lost:
             row.abandon(done)
             row.count_error("client_disconnect")
             self.close(connection, "client")
             return None, done
-        if connection.wire.outbox is not None:
-            row.abandon(done)
-            connection.pending = pending
-            connection.then_close = "" if exchange.keep_alive else self._close_reason(exchange)
-            pool.expect(connection, done + self._patience.write_s)
-            return State.WRITING, done
-        self._count(connection, pending, done)
+        outbox = connection.wire.outbox
+        if outbox is None and access_log() is None:
+            # The usual case, in which nothing need be kept of the request.
+            row.finish(
+                done,
+                head.method,
+                exchange.code,
+                connection.first_read,
+                app_s,
+                queue_s,
+                kernel,
+                body_in,
+                exchange.sent,
+                trace_id,
+            )
+        else:
+            pending = Pending(
+                head,
+                exchange,
+                connection.first_read,
+                app_s,
+                queue_s,
+                kernel,
+                body_in,
+                environ,
+                wall_ns * 1e-9,
+                request_id,
+                trace_id,
+            )
+            if outbox is not None:
+                row.abandon(done)
+                connection.pending = pending
+                connection.then_close = "" if exchange.keep_alive else self._close_reason(exchange)
+                pool.expect(connection, done + self._patience.write_s)
+                return WRITING, done
+            self._count(connection, pending, done)
         if exchange.keep_alive:
             return intake.next_request(connection, done), done
         self._end(connection, self._close_reason(exchange), lingering=head.keep_alive)
@@ -247,15 +263,15 @@ class Service:
         exchange = pending.exchange
         self.row.finish(
             now,
-            method=pending.head.method,
-            status=exchange.code,
-            started=pending.started,
-            app_s=pending.app_s,
-            queue_s=pending.queue_s,
-            kernel=pending.kernel,
-            body_in=pending.body_in,
-            body_out=exchange.sent,
-            trace_id=pending.trace_id or None,
+            pending.head.method,
+            exchange.code,
+            pending.started,
+            pending.app_s,
+            pending.queue_s,
+            pending.kernel,
+            pending.body_in,
+            exchange.sent,
+            pending.trace_id,
         )
         access = access_log()
         if access is not None:
@@ -352,7 +368,7 @@ class Service:
             return None
         if not done:
             self._pool.expect(connection, now + self._patience.write_s)
-            return State.WRITING
+            return WRITING
         pending, connection.pending = connection.pending, None
         if pending is not None:
             self._count(connection, pending, now)

@@ -33,7 +33,7 @@ _SECURE_HEADERS = (
 class EnvironBuilder:
     """Builds environs for one listener of one worker."""
 
-    __slots__ = ("_base", "_keys")
+    __slots__ = ("_base", "_keys", "_plain", "_trusting")
 
     def __init__(
         self,
@@ -45,6 +45,8 @@ class EnvironBuilder:
         scheme: str = "http",
     ) -> None:
         self._keys: dict[bytes, str] = {}
+        # Marks on kept environs: this listener's, by whether the peer is believed.
+        self._plain, self._trusting = object(), object()
         self._base: dict[str, Any] = {
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": scheme,
@@ -59,6 +61,16 @@ class EnvironBuilder:
             "SERVER_NAME": server_name,
             "SERVER_PORT": server_port,
             "SCRIPT_NAME": "",
+            # Set for each request; here so that a copy of this need not grow.
+            "REQUEST_METHOD": "",
+            "PATH_INFO": "",
+            "QUERY_STRING": "",
+            "RAW_URI": "",
+            "REQUEST_URI": "",
+            "SERVER_PROTOCOL": "",
+            "REMOTE_ADDR": "",
+            "REMOTE_PORT": "",
+            "wsgi.input": None,
         }
 
     def build(
@@ -76,21 +88,35 @@ class EnvironBuilder:
         the client's address and port, empty on a unix socket; ``trusted`` whether the
         peer's word on the scheme counts.
         """
-        environ = self._base.copy()
+        section = head.section
+        if section is None:
+            environ = self._with_fields(head, trusted=trusted)
+        else:
+            whose = self._trusting if trusted else self._plain
+            kept = section.environ
+            if kept is None or kept[0] is not whose:
+                kept = section.environ = (whose, self._with_fields(head, trusted=trusted))
+            environ = kept[1].copy()
         path = head.path
         environ["REQUEST_METHOD"] = head.method
-        environ["PATH_INFO"] = (
-            unquote_to_bytes(path.encode("latin-1")).decode("latin-1") if "%" in path else path
-        )
-        if path == "*":
+        if "%" in path:
+            path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+        elif path == "*":
             # OPTIONS about the server as a whole: no path (RFC 3875 4.1.5: "/..." or nothing).
-            environ["PATH_INFO"] = ""
+            path = ""
+        environ["PATH_INFO"] = path
         environ["QUERY_STRING"] = head.query
         environ["RAW_URI"] = environ["REQUEST_URI"] = head.target
         environ["SERVER_PROTOCOL"] = _PROTOCOLS[head.minor]
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = peer
         environ["wsgi.input"] = body
+        if body_length >= 0:
+            environ["CONTENT_LENGTH"] = str(body_length)
+        return environ
 
+    def _with_fields(self, head: RequestHead, *, trusted: bool) -> dict[str, Any]:
+        """Return what the listener and the header fields give."""
+        environ = self._base.copy()
         keys = self._keys
         for name, value in head.headers:
             key = keys.get(name)
@@ -104,12 +130,9 @@ class EnvironBuilder:
                 environ[key] += joint + value.decode("latin-1")
             else:
                 environ[key] = value.decode("latin-1")
-
         if head.chunked:
             # What the application reads is the decoded body (RFC 9112 7.1.3).
             environ.pop("HTTP_TRANSFER_ENCODING", None)
-        if body_length >= 0:
-            environ["CONTENT_LENGTH"] = str(body_length)
         if trusted:
             for header, word in _SECURE_HEADERS:
                 if environ.get(header) == word:

@@ -124,7 +124,6 @@ class ThreadRow:
     def finish(
         self,
         now: float,
-        *,
         method: str,
         status: int,
         started: float,
@@ -133,12 +132,12 @@ class ThreadRow:
         kernel: bool,
         body_in: int,
         body_out: int,
-        trace_id: str | None = None,
+        trace_id: str = "",
     ) -> None:
         """Count one response whose last byte has been handed to the kernel.
 
         ``started`` is when its first byte was read, ``queue_s`` below 0 is unknown and
-        ``trace_id`` is given (32 hex digits) for sampled requests only.
+        ``trace_id`` is 32 hex digits, or empty.
         """
         try:
             first = self._blocks[method][status]
@@ -193,7 +192,7 @@ class ThreadRow:
             self._body_out = cells[T_BODY_OUT] = self._body_out + body_out
         cells[T_BUSY] = total
         cells[T_SEQUENCE] = sequence
-        if trace_id is not None:
+        if trace_id:
             self._exemplar(now, first, bucket, duration_s, trace_id)
 
     def count_accept(self) -> None:

@@ -54,16 +54,15 @@ class NullRow:
     def finish(
         self,
         now: float,
-        *,
         method: str,
         status: int,
         started: float,
         app_s: float,
         queue_s: float,
-        kernel: bool,
+        kernel: bool,  # noqa: FBT001
         body_in: int,
         body_out: int,
-        trace_id: str | None = None,
+        trace_id: str = "",
     ) -> None:
         pass
 
@@ -96,16 +95,15 @@ class PrometheusRow:
     def finish(
         self,
         now: float,
-        *,
         method: str,
         status: int,
         started: float,
         app_s: float,
         queue_s: float,
-        kernel: bool,
+        kernel: bool,  # noqa: FBT001
         body_in: int,
         body_out: int,
-        trace_id: str | None = None,
+        trace_id: str = "",
     ) -> None:
         if self.children is None:
             self.requests.labels(method, status).inc()
@@ -130,15 +128,15 @@ def serve(row: Row, requests: Sequence[Facts]) -> None:
         row.begin(now)
         row.finish(
             done,
-            method=method,
-            status=status,
-            started=started,
-            app_s=app_s,
-            queue_s=queue_s,
-            kernel=True,
-            body_in=0,
-            body_out=body_out,
-            trace_id=None,
+            method,
+            status,
+            started,
+            app_s,
+            queue_s,
+            True,
+            0,
+            body_out,
+            "",  # noqa: FBT003
         )
 
 

@@ -6,7 +6,7 @@ goes on after requests that end a connection, which asks more of a parser than a
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any
 
 from gthreadsrv.http import HeadBuffer, ProtocolError, make_body, split_head
@@ -62,7 +62,7 @@ def _run(parser: HeadParser, limits: Limits, pieces: Iterable[bytes], events: li
                     buffer = None
                 assert raw is not None
                 head = parser.parse(raw)
-                events.append(("request", *astuple(head)))
+                events.append(("request", *astuple(replace(head, section=None))))
                 body = make_body(head, limits)
             else:
                 content += body.feed(data)

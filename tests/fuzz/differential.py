@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from random import Random
 
 from gthreadsrv.http import HeadParser, Limits, make_parser
+from gthreadsrv.http.recall import Recall, RecallingParser
 from tests.fuzz.conversation import converse
 from tests.fuzz.streams import cut, make_stream
 
@@ -26,28 +27,35 @@ BATCH = 2000
 
 
 class Readers:
-    """Both parsers for both limits; kept from stream to stream, as a worker's thread does."""
+    """The parsers, with and without a memory, for both limits; kept from stream to stream, as a worker's thread does."""
 
     def __init__(self) -> None:
-        self._pairs: list[tuple[Limits, HeadParser, HeadParser]] = [
-            (limits, make_parser("h11", limits), make_parser("httptools", limits))
+        self._sets: list[tuple[Limits, HeadParser, HeadParser, HeadParser]] = [
+            (
+                limits,
+                make_parser("h11", limits),
+                make_parser("httptools", limits),
+                RecallingParser(make_parser("httptools", limits), Recall()),
+            )
             for limits in (GENEROUS, TIGHT)
         ]
 
     @property
     def generous(self) -> tuple[HeadParser, HeadParser]:
         """The parsers with the limits of the default settings."""
-        return self._pairs[0][1:]
+        return self._sets[0][1:3]
 
     def disagreement(self, rng: Random) -> tuple[str | None, str]:
         """What two readings of one stream made of it differently, and how the stream ended."""
-        limits, h11, httptools = self._pairs[rng.random() < 0.25]
+        limits, h11, httptools, recalling = self._sets[rng.random() < 0.25]
         stream = make_stream(rng)
         pieces = cut(rng, stream)
         expected = converse(h11, limits, [stream])
         for name, parser, cuts in (
             ("httptools", httptools, [stream]),
             ("httptools, cut", httptools, pieces),
+            ("recalling", recalling, [stream]),
+            ("recalling, again", recalling, pieces),
             ("h11, cut", h11, pieces),
         ):
             found = converse(parser, limits, cuts)

@@ -19,6 +19,7 @@ from gthreadsrv.http.response import (
     HeadEncoder,
     ResponseError,
     ResponseHead,
+    http_date,
     phrase,
 )
 
@@ -336,11 +337,10 @@ def test_dates_are_those_of_the_standard_library(second: int) -> None:
 
 def test_every_day_of_four_hundred_years_is_right() -> None:
     """A whole Gregorian cycle, which property tests would meet only here and there."""
-    encoder = HeadEncoder("x")
     for day in range(0, 146_097, 7):
         for second in (day * 86_400, (day + 3) * 86_400 - 1):
             expected = email.utils.formatdate(second, usegmt=True)
-            assert encoder._date_line(second) == f"Date: {expected}"
+            assert http_date(second) == expected
 
 
 @given(st.lists(st.floats(0, 3e9), min_size=2, max_size=20))
@@ -349,7 +349,8 @@ def test_the_date_follows_the_clock_also_backwards(instants: list[float]) -> Non
     encoder = HeadEncoder("x")
     for now in instants:
         expected = email.utils.formatdate(int(now), usegmt=True)
-        assert encoder._date_line(now) == f"Date: {expected}"
+        head = encode("200 OK", [], by=encoder, now=now)
+        assert f"Date: {expected}".encode() in lines(head)
 
 
 def test_an_application_that_invents_names_does_not_grow_the_memory() -> None:
@@ -384,3 +385,57 @@ def test_a_refusal_is_not_learned() -> None:
 def test_phrases(code: int, text: str) -> None:
     """The registry's; a number it does not know has one all the same."""
     assert phrase(code) == text
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["200 OK", "404 Not Found", "204 No Content", "304 Not Modified"]),
+            st.lists(
+                st.tuples(
+                    st.sampled_from(["X-A", "Content-Length", "Connection", "Server", "Upgrade"]),
+                    st.sampled_from(["1", "close", "2"]),
+                ),
+                max_size=3,
+            ),
+            st.sampled_from(["GET", "HEAD"]),
+            st.integers(0, 1),
+            st.booleans(),
+            st.integers(-1, 1),
+            st.sampled_from([NOW, NOW + 0.5, NOW + 1, NOW - 1]),
+        ),
+        max_size=30,
+    )
+)
+def test_a_head_that_was_written_before_is_the_same(turns: list[tuple[Any, ...]]) -> None:
+    """Everything that a head depends on tells it apart from others of its second."""
+    kept = HeadEncoder("gthreadsrv")
+    for status, headers, method, minor, keep_alive, length, now in turns:
+        outcomes = []
+        for encoder in (kept, HeadEncoder("gthreadsrv")):
+            try:
+                outcome: object = encode(
+                    status, headers, now, method=method, minor=minor,
+                    keep_alive=keep_alive, length=length, by=encoder,
+                )  # fmt: skip
+            except ResponseError as error:
+                outcome = str(error)
+            outcomes.append(outcome)
+        assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("value", [1, True, 1.0, None, b"1", ["1"]])
+def test_a_value_that_equals_a_kept_one_is_still_refused(value: object) -> None:
+    """Python takes 1 for True; a table of heads must not."""
+    encoder = HeadEncoder("gthreadsrv")
+    for _ in range(2):
+        encode(headers=[("X", "1")], by=encoder)
+        with pytest.raises(ResponseError, match="not a str"):
+            encode(headers=[("X", value)], by=encoder)
+
+
+def test_headers_as_lists_are_written_each_time() -> None:
+    """PEP 3333 asks for tuples; others cannot be looked up, and need not be."""
+    headers: Any = [["X", "1"]]
+    for _ in range(2):
+        assert fields(encode(headers=headers), b"x") == [b"1"]

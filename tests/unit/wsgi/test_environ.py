@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gthreadsrv import __version__
 from gthreadsrv.http.limits import Limits
 from gthreadsrv.http.parser import make_parser
+from gthreadsrv.http.recall import FieldSection
 from gthreadsrv.http.request import RequestHead
 from gthreadsrv.wsgi.environ import EnvironBuilder
 
@@ -281,3 +282,37 @@ def test_an_absolute_target_gives_path_and_host(parser: str) -> None:
     assert environ["QUERY_STRING"] == "q=1"
     assert environ["HTTP_HOST"] == "true.test:81"
     assert environ["RAW_URI"] == "http://true.test:81?q=1"
+
+
+def remembered(*headers: tuple[bytes, bytes], target: str = "/") -> RequestHead:
+    """A head whose fields are kept from one request to the next."""
+    request = head(*headers, target=target)
+    request.section = FieldSection(request)
+    return request
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"Host", b"Cookie", b"X-Forwarded-Proto", b"X_A", b"x-a", b"Proxy"]),
+            st.sampled_from([b"a", b"https", b"\xe9"]),
+        )
+    ),
+    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=6),
+)
+def test_kept_fields_give_the_same_environ(
+    headers: list[tuple[bytes, bytes]], turns: list[tuple[bool, bool]]
+) -> None:
+    """Whichever listener and peer come by in turn, and whatever the application does to its own."""
+    section = remembered(*headers).section
+    builders = (builder(), builder(server_name="other", scheme="https"))
+    for number, (second, trusted) in enumerate(turns):
+        by = builders[second]
+        request = head(*headers, target=f"/{number}%41?{number}")
+        expected = build(request, trusted=trusted, by=by)
+        request.section = section
+        found = build(request, trusted=trusted, by=by)
+        for environ in (expected, found):
+            del environ["wsgi.input"]
+        assert found == expected
+        found.clear()
