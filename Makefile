@@ -14,7 +14,7 @@ PROGRAMS := curl nginx prometheus promtool wrk
 APT_PACKAGES := ca-certificates curl nginx-light prometheus wrk
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help serve test lint test-deps test-pythons fuzz reference clean
+.PHONY: help serve test lint test-deps test-pythons fuzz bench soak reference clean
 
 help:
 	@echo 'make serve         serve the demo on http://127.0.0.1:8000, metrics on port 9180'
@@ -24,6 +24,8 @@ help:
 	@echo 'make lint          check style, types, imports and generated documentation only'
 	@echo 'make reference     write the reference of settings in README.md anew'
 	@echo 'make fuzz          compare the two HTTP parsers on many more inputs than make test'
+	@echo 'make bench         what the server costs: fairness, idle, boot, metrics, scrapes'
+	@echo 'make soak          ten thousand restarts of workers, some twenty minutes'
 	@echo 'make clean         remove what these commands made'
 
 serve: $(SERVE_STAMP)
@@ -49,6 +51,14 @@ reference: $(TEST_STAMP)
 
 fuzz: $(TEST_STAMP)
 	$(BIN)/python -m tests.fuzz.differential
+
+bench: $(TEST_STAMP)
+	for name in fairness idle boot metrics_cost exporter; do \
+	    $(BIN)/python -m tests.bench.$$name || exit 1; \
+	done
+
+soak: $(TEST_STAMP)
+	$(BIN)/python -m tests.bench.restarts
 
 test-pythons:
 	tests/pythons.sh
