@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import http.client
 import socket
+import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gthreadsrv.errors import ConfigError, GthreadsrvError
@@ -55,20 +58,38 @@ def metrics_port(metrics_bind: str) -> TcpAddress | UnixAddress:
 
 
 def ask(address: TcpAddress | UnixAddress, path: str, timeout_s: float) -> Answer:
-    """GET ``path``; each step within ``timeout_s``.  Raises NoAnswerError."""
+    """GET ``path`` within ``timeout_s``.  Raises NoAnswerError."""
     connection = http.client.HTTPConnection("localhost")
+    # The socket's own timeout is for each step, and a server may take any number of them.
+    watch = threading.Timer(timeout_s, _hang_up, (connection,))
+    watch.daemon = True
+    watch.start()
+    started = time.monotonic()
     try:
         connection.sock = _connect(address, timeout_s)
         connection.request("GET", path)
         response = connection.getresponse()
-        return Answer(response.status, response.read(_READ_MAX_BYTES))
+        answer = Answer(response.status, response.read(_READ_MAX_BYTES))
+        if time.monotonic() - started >= timeout_s:
+            raise TimeoutError
+        return answer
     except TimeoutError:
         raise NoAnswerError(f"{address} does not answer within {timeout_s:g} s") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, UnicodeError, http.client.HTTPException) as error:
+        if time.monotonic() - started >= timeout_s:
+            raise NoAnswerError(f"{address} does not answer within {timeout_s:g} s") from None
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise NoAnswerError(f"{address} does not answer: {why}") from None
     finally:
+        watch.cancel()
         connection.close()
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    sock = connection.sock
+    if sock is not None:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def _connect(address: TcpAddress | UnixAddress, timeout_s: float) -> socket.socket:

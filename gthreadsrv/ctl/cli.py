@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gthreadsrv.net.address import TcpAddress, UnixAddress
 
 _TIMEOUT_S = 5.0
+_LONGEST_S = 3600.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,12 +59,24 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-c", "--config", metavar="FILE", help="the server's configuration file")
     command.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=_TIMEOUT_S,
         metavar="SECONDS",
         help="how long to wait for the answer [%(default)g]",
     )
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= _LONGEST_S:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds above 0, {_LONGEST_S:g} at most"
+        )
+    return number
 
 
 def _where(metrics_bind: str | None, config: str | None) -> TcpAddress | UnixAddress:

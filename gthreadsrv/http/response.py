@@ -194,7 +194,8 @@ class HeadEncoder:
                     continue
             if not isinstance(value, str):
                 raise ResponseError(f"header {name!r}: the value is {value!r}, not a str")
-            lines.append(f"{name}: {value}")
+            # Not an f-string, which would ask a subclass of str for its own idea of itself.
+            lines.append(name + ": " + value)
 
         if not dated:
             lines.append(recent[1])

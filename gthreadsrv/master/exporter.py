@@ -26,11 +26,16 @@ if TYPE_CHECKING:
     from gthreadsrv.settings import Settings
 
 # A few scrapers and probes at once; each answer takes milliseconds.
-THREADS: Final = 4
+THREADS: Final = 8
+# An application with very many series of its own makes scrapes slow; probes never wait for them.
+_SCRAPERS: Final = THREADS - 2
 # One that serves, one that replaces it, one that has not quite left.
 SLOTS: Final = 3
-# Scrapers and probes keep a connection each; whoever opens more is up to something.
-_CONNECTIONS: Final = 64
+# Scrapers and probes keep a connection each; the rest is room for those that died.
+_CONNECTIONS: Final = 512
+# A scraper is a neighbour and a machine: one that takes longer is not coming back.
+_HEAD_S: Final = 2.0
+_WRITE_S: Final = 5.0
 
 
 def exporter_board() -> Scoreboard:
@@ -52,6 +57,9 @@ def exporter_settings(settings: Settings) -> Settings:
         preload_app=False,
         metrics_path=None,
         limit_request_body=1,
+        header_timeout=_HEAD_S,
+        body_timeout=_HEAD_S,
+        write_timeout=_WRITE_S,
         forwarded_allow_ips=(),
     )
 
@@ -65,7 +73,7 @@ def load_exporter(board: Scoreboard, sources: Sources) -> WSGIApplication:
             f"the metrics application cannot be imported: {error}; "
             "install prometheus-client, or say --metrics-bind off"
         ) from error
-    return make_app(board, sources)
+    return make_app(board, sources, scrapers=_SCRAPERS)
 
 
 def sources(

@@ -214,7 +214,7 @@ def network(value: object) -> str:
 def url_path(value: object) -> str:
     """The path part of a URL."""
     path = text(value)
-    if not path.startswith("/") or re.search(r"[\s?#%]", path):
+    if not path.startswith("/") or path.startswith("//") or re.search(r"[^!-~]|[?#%]", path):
         raise ValueError(f"{path!r} is not a plain path that starts with '/'")
     return path
 

@@ -105,7 +105,9 @@ class Service:
         else:
             body, body_in = upload.finish(), upload.size
         wall_ns = time_ns()
-        kernel = connection.arrival_ns > 0
+        # Bytes of further requests came with this one's, and the stamp is that of the last: the
+        # kernel joins segments in its queue.
+        kernel = connection.arrival_ns > 0 and not connection.rest
         # The wall clock may be set back between arrival and now.
         queue_s = (
             max(0.0, (wall_ns - connection.arrival_ns) * 1e-9)
@@ -330,7 +332,7 @@ class Service:
             connection.upload = None
         wall_s = time_ns() * 1e-9
         pending = Pending(
-            head, exchange, connection.first_read, 0.0, -1.0, False, 0, {}, wall_s, "", ""
+            head, exchange, connection.first_read, -1.0, -1.0, False, 0, {}, wall_s, "", ""
         )
         if connection.wire.outbox is not None:
             # The client has yet to read what came before.

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import glob
 import os
-import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from gthreadsrv_metrics.catalogue import PREFIX
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from gthreadsrv_metrics.families import Family
 
 __all__ = ["AppReading", "read_app_metrics"]
-
-# What a torn file makes of prometheus_client's reader: no header, an entry beyond the end,
-# a key that is no JSON or of another shape (JSONDecodeError and UnicodeDecodeError are
-# ValueErrors).
-_TORN: Final = (OSError, struct.error, RuntimeError, ValueError, LookupError, TypeError)
 
 
 @dataclass(slots=True)
@@ -40,7 +35,12 @@ class AppReading:
 
 def read_app_metrics(directory: str) -> AppReading:
     """Read and merge all files of a directory."""
-    paths = sorted(glob.glob(os.path.join(glob.escape(directory), "*.db")))
+    paths = [
+        path
+        for path in sorted(glob.glob(os.path.join(glob.escape(directory), "*.db")))
+        # Nothing but a file: reading a pipe would wait for somebody to write.
+        if os.path.isfile(path) and not _untouched(path)
+    ]
     reading = AppReading()
     families = _merge(paths)
     if families is None:
@@ -60,5 +60,20 @@ def _merge(paths: list[str]) -> list[Family] | None:
     """Merge files; None if one of them cannot be read."""
     try:
         return list(MultiProcessCollector.merge(paths))  # type: ignore[no-untyped-call]
-    except _TORN:
+    except Exception:  # noqa: BLE001 - boundary: a file may hold anything, whoever wrote it
         return None
+
+
+def _untouched(path: str) -> bool:
+    """Say whether these are gauges that a preloading import made, and nobody has set.
+
+    Every worker files its own; a minimum or maximum over the import's zeros too would be theirs.
+    """
+    name = os.path.basename(path)
+    if not (name.startswith("gauge_") and name.endswith("_master.db")):
+        return False
+    try:
+        entries = MmapedDict.read_all_values_from_file(path)  # type: ignore[no-untyped-call]
+        return all(value == 0 for _, value, *_ in entries)
+    except Exception:  # noqa: BLE001 - as above; the merge counts it
+        return False

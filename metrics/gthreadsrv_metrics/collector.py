@@ -63,6 +63,7 @@ class MultiprocessCollector(Collector):
     ) -> None:
         """Collect from a board; without one from the server this process belongs to."""
         published = current()
+        self._follows = board is None and sources is None
         if board is None and published is not None:
             board, sources = published.board, sources or published.sources
         if board is None:
@@ -83,8 +84,17 @@ class MultiprocessCollector(Collector):
     def collect(self) -> Iterator[Family]:
         """Measure everything, now."""
         with self._lock:
+            if self._follows:
+                self._follow()
             families = self._collect()
         yield from families
+
+    def _follow(self) -> None:
+        """Take up what a reload has changed: the listeners, and what they are called."""
+        published = current()
+        if published is not None and published.sources is not self._sources:
+            self._sources = published.sources
+            self._processes = ProcessReader(self._sources.proc_root, self._sources.monotonic)
 
     def count_error(self, source: str, count: int = 1) -> None:
         """Count what could not be exported, for the next scrape to show."""

@@ -32,6 +32,7 @@ __all__ = ["make_app", "wsgi_app"]
 
 _log: Final = logging.getLogger("gthreadsrv.metrics")
 _METHODS: Final = frozenset({"GET", "HEAD"})
+_SCRAPERS: Final = 16
 _TEXT: Final = "text/plain; charset=utf-8"
 _INDEX: Final = b"""gthreadsrv
 /metrics    for Prometheus
@@ -93,8 +94,9 @@ class _SharedCollection:
 class _Exporter:
     """The WSGI callable."""
 
-    def __init__(self, board: Scoreboard, sources: Sources) -> None:
+    def __init__(self, board: Scoreboard, sources: Sources, scrapers: int) -> None:
         self._board = board
+        self._scrapers = threading.BoundedSemaphore(scrapers)
         self._sources = sources
         self._collector = MultiprocessCollector(board, sources)
         self._shared = _SharedCollection(self._collect)
@@ -113,7 +115,15 @@ class _Exporter:
         """Serve the metrics page, whatever the path."""
         if environ["REQUEST_METHOD"] not in _METHODS:
             return _respond(environ, start_response, HTTPStatus.OK, b"")
-        headers, page = self._page(environ)
+        if not self._scrapers.acquire(blocking=False):
+            # Waiting would take the last threads away from the probes.
+            headers = [("Content-Type", _TEXT), ("Retry-After", "1")]
+            body = b"too many scrapes at once\n"
+            return _respond(environ, start_response, HTTPStatus.SERVICE_UNAVAILABLE, body, headers)
+        try:
+            headers, page = self._page(environ)
+        finally:
+            self._scrapers.release()
         return _respond(environ, start_response, HTTPStatus.OK, page, headers)
 
     def _page(self, environ: WSGIEnvironment) -> tuple[list[tuple[str, str]], bytes]:
@@ -191,14 +201,17 @@ def _report_once(message: str) -> None:
     _log.warning(message)
 
 
-def make_app(board: Scoreboard, sources: Sources) -> WSGIApplication:
-    """Return the exporter's application: /metrics, /livez, /readyz, /startupz and an index."""
-    return _Exporter(board, sources)
+def make_app(board: Scoreboard, sources: Sources, *, scrapers: int = _SCRAPERS) -> WSGIApplication:
+    """Return the exporter's application: /metrics, /livez, /readyz, /startupz and an index.
+
+    ``scrapers`` is how many scrapes may wait for the page at once; have more threads than that.
+    """
+    return _Exporter(board, sources, scrapers)
 
 
 @lru_cache(maxsize=1)
 def _mounted(published: Published) -> _Exporter:
-    return _Exporter(published.board, published.sources)
+    return _Exporter(published.board, published.sources, _SCRAPERS)
 
 
 def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -136,7 +136,8 @@ class ThreadRow:
     ) -> None:
         """Count one response whose last byte has been handed to the kernel.
 
-        ``started`` is when its first byte was read, ``queue_s`` below 0 is unknown and
+        ``started`` is when its first byte was read, ``queue_s`` below 0 is unknown,
+        ``app_s`` below 0 says that the application was not asked, and
         ``trace_id`` is 32 hex digits, or empty.
         """
         try:
@@ -181,8 +182,9 @@ class ThreadRow:
         cells[T_SEQUENCE] = sequence - 1.0
         cells[bucket] += 1.0
         cells[first - 1] += duration_s
-        cells[app_bucket] += 1.0
-        self._app_s = cells[T_APPLICATION] = self._app_s + app_s
+        if app_s >= 0.0:
+            cells[app_bucket] += 1.0
+            self._app_s = cells[T_APPLICATION] = self._app_s + app_s
         if queue_s >= 0.0:
             cells[queue_bucket] += 1.0
             cells[queue] += queue_s

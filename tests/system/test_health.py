@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -87,7 +90,10 @@ def test_health_tells_why_not(serve: Servers) -> None:
         (("--metrics-bind", "fd://3"), "does not tell where the server listens"),
         (("--metrics-bind", "::x"), "set by --metrics-bind"),
         (("--config", "nowhere.py"), "nowhere.py"),
-        (("--timeout", "soon"), "invalid float value: 'soon'"),
+        (("--timeout", "soon"), "'soon' is not a number of seconds above 0"),
+        (("--timeout=-1",), "'-1' is not a number"),
+        (("--timeout", "nan"), "'nan' is not a number"),
+        (("--timeout", "1e300"), "3600 at most"),
         (("--what",), "--what"),
     ],
 )
@@ -140,3 +146,33 @@ def test_the_page_on_the_main_listener(
     assert b"gthreadsrv_listener_backlog{" in page.body
     assert server.get("/stats/").status == 404
     assert server.get("/metrics").status == 404
+
+
+def test_health_waits_no_longer_than_it_was_told(tmp_path: Path) -> None:
+    """Also for a server that sends a byte now and then."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        done = threading.Event()
+
+        def drip() -> None:
+            sock, _ = listener.accept()
+            with sock, contextlib.suppress(OSError):
+                while not done.wait(0.05):
+                    sock.sendall(b"H")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        found = ask("--metrics-bind", address, "--timeout", "0.5", cwd=tmp_path)
+        done.set()
+        dripping.join()
+
+    assert found.returncode == 1
+    assert found.stderr == f"gthreadsrvctl: error: {address} does not answer within 0.5 s\n"
+
+
+def test_health_of_a_name_that_is_none(tmp_path: Path) -> None:
+    """One line, no traceback."""
+    found = ask("--metrics-bind", "a..b:80", cwd=tmp_path)
+
+    assert found.returncode in (1, 2)
+    assert "Traceback" not in found.stderr

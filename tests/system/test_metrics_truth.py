@@ -73,9 +73,15 @@ def test_queue_time_is_what_requests_have_waited(
             send(stack.enter_context(server.connect()), "/"),
             send(holding[0], "/"),
         ]
+        # Both on one connection are read at once. When the first came the kernel does not tell
+        # any more: it is left to user space, and the other one's time is its own.
+        wait_until(lambda: time.time() > waiting[0].after + 0.2)
+        waiting.append(send(kept, "/"))
         low = high = 0.0
         for one in [*sent, *waiting]:
             entered = one.times()["entered_wall"]
+            if one is waiting[0]:
+                continue
             low += entered - one.after - CLOCK_S
             high += entered - one.before + CLOCK_S
 
@@ -87,7 +93,7 @@ def test_queue_time_is_what_requests_have_waited(
     assert high > 1.5, "nobody waited"
     if transport == "tcp":
         assert low <= found["kernel"] <= high
-        assert found["user"] == 0
+        assert 0 < found["user"] < 0.2
     else:
         assert 0 <= found["user"] <= high
         assert found["kernel"] == 0

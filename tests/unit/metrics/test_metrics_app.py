@@ -179,6 +179,68 @@ def test_a_torn_file_is_left_out(tmp_path: Path, content: bytes) -> None:
     assert len(reading.families) == 10
 
 
+@pytest.mark.parametrize(
+    "key", ['["a","a",[1],"h"]', '["a","a","zz","h"]', '["a","a",null,"h"]', '[5,"a",{},"h"]', "{}"]
+)
+def test_a_key_of_another_shape_is_torn_too(tmp_path: Path, key: str) -> None:
+    """Whoever wrote it; the rest of the page is whole."""
+    play(tmp_path, GAUGES)
+    text = key.encode()
+    text += b" " * ((8 - (len(text) + 4) % 8) % 8)
+    entry = len(text).to_bytes(4, "little") + text + bytes(16)
+    torn = tmp_path / "counter_9.db"
+    torn.write_bytes((8 + len(entry)).to_bytes(4, "little") + bytes(4) + entry + bytes(64))
+    reading = read_app_metrics(str(tmp_path))
+
+    assert reading.torn == [str(torn)]
+    assert len(reading.families) == 10
+
+
+def test_only_files_are_read(tmp_path: Path) -> None:
+    """A pipe would keep the reader waiting."""
+    play(tmp_path, GAUGES)
+    os.mkfifo(tmp_path / "counter_7.db")
+    (tmp_path / "counter_8.db").mkdir()
+
+    assert len(read_app_metrics(str(tmp_path)).families) == 10
+
+
+def test_gauges_of_a_preloading_import_do_not_count_before_they_are_set(tmp_path: Path) -> None:
+    """The same as without --preload; but what the import did set is there."""
+    play(
+        tmp_path,
+        """
+install_app_metrics(None, directory)
+from prometheus_client import Gauge
+modes = [live + mode for mode in ("all", "min", "max", "sum", "mostrecent") for live in ("", "live")]
+gauges = [Gauge(mode, "A gauge.", multiprocess_mode=mode) for mode in modes]
+def worker(slot, value):
+    def serve():
+        install_app_metrics(slot, directory)
+        for gauge in gauges:
+            gauge.set(value)
+    return serve
+run(worker(0, 5))
+run(worker(1, 7))
+""",
+    )
+    both = {"min": 5, "max": 7, "sum": 12, "mostrecent": 7, "all[0]": 5, "all[1]": 7}
+    assert totals(tmp_path) == both | {f"live{name}": value for name, value in both.items()}
+
+
+def test_a_gauge_that_a_preloading_import_sets_is_there(tmp_path: Path) -> None:
+    """Such as the version of what was loaded."""
+    play(
+        tmp_path,
+        """
+install_app_metrics(None, directory)
+from prometheus_client import Gauge
+Gauge("version", "Loaded.", multiprocess_mode="max").set(3)
+""",
+    )
+    assert totals(tmp_path) == {"version": 3}
+
+
 def test_a_file_that_goes_while_it_is_read_is_no_error(tmp_path: Path) -> None:
     """A live gauge's file may be cleared between the listing and the reading."""
     play(tmp_path, GAUGES)

@@ -408,6 +408,18 @@ def test_a_collector_finds_the_server_it_is_in(monkeypatch: pytest.MonkeyPatch) 
     assert found["gthreadsrv_build_info"].labels == BUILD
 
 
+def test_a_collector_follows_a_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was registered while the master preloaded sees the listeners of today."""
+    monkeypatch.setattr(sources, "_published", [])
+    board = Scoreboard(1, 1, [])
+    sources.publish(board, Sources(build=BUILD))
+    collector = MultiprocessCollector()
+    sources.publish(board, Sources(build={**BUILD, "version": "next"}))
+    found = {s.name: s for family in collector.collect() for s in family.samples}
+
+    assert found["gthreadsrv_build_info"].labels["version"] == "next"
+
+
 def test_the_series_budget(world: World) -> None:
     """Nine workers are under 700 series, and as many after every one was replaced 1000 times."""
     board = Scoreboard(20, 4, [LISTENER])

@@ -74,6 +74,38 @@ def test_openmetrics_for_prometheus(app: Any) -> None:
     assert families["gthreadsrv_requests"].type == "counter"
 
 
+@pytest.mark.parametrize("version", ["x", "abc", "1.x.0", "", "-1"])
+@pytest.mark.parametrize("kind", ["application/openmetrics-text", "text/plain"])
+def test_a_version_that_is_none_gets_some_page(app: Any, kind: str, version: str) -> None:
+    """Nonsense in Accept is no fault of the server's."""
+    assert ask(app, "/metrics", accept=f"{kind};version={version}").status == "200 OK"
+
+
+def test_probes_do_not_wait_for_scrapes(world: World) -> None:
+    """Scrapes that would take the last threads are turned away at once."""
+    app = exporter.make_app(world.board, world.sources, scrapers=2)
+    collecting, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow_clock() -> float:
+        if threading.current_thread() is not threading.main_thread():
+            collecting.release()
+            go_on.wait(10)
+        return 1.0
+
+    object.__setattr__(world.sources, "wall", slow_clock)
+    statuses: list[str] = []
+    threads = run_threads([lambda: statuses.append(ask(app, "/metrics").status)] * 2)
+    assert collecting.acquire(timeout=10)
+    wait_for(lambda: ask(app, "/metrics").status == "503 Service Unavailable")
+    assert ask(app, "/startupz").status in ("200 OK", "503 Service Unavailable")
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+
+    assert statuses == ["200 OK"] * 2
+    assert ask(app, "/metrics").status == "200 OK"
+
+
 def test_exemplars_are_in_openmetrics_only(app: Any) -> None:
     """A sampled request's trace id hangs on its bucket; the text format has no exemplars."""
     text = ask(app, "/metrics", accept=PROMETHEUS_ACCEPT).text

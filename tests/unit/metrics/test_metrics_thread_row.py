@@ -312,3 +312,12 @@ def test_the_application_has_its_own_bucket(
     finish(board.thread(0, 0), NOW, started=NOW - whole_s, app_s=app_s)
     counted = read_fleet(board, NOW).application[1:]
     assert [place for place, count in enumerate(counted) if count] == [bucket]
+
+
+def test_a_refusal_took_no_time_in_the_application(board: Scoreboard) -> None:
+    """It is a request and has a duration; the application was not asked."""
+    finish(board.thread(0, 0), NOW, status=400, app_s=-1.0, queue_s=-1.0)
+    fleet = read_fleet(board, NOW)
+
+    assert sum(fleet.application) == 0
+    assert sum(sum(cells[1:]) for cells in fleet.durations.values()) == 1

@@ -208,6 +208,8 @@ REFUSED = [
     (["-b", "host:http"], "bind: 'http' is not a port"),
     (["--metrics-bind", "nowhere:x"], "metrics_bind: 'x' is not a port"),
     (["--metrics-path", "metrics"], "metrics_path: 'metrics' is not a plain path"),
+    (["--metrics-path", "//x"], "'//x' is not a plain path"),
+    (["--metrics-path", "/\xe9"], "is not a plain path"),
     (["--ready-max-saturation", "0"], "ready_max_saturation: '0' is not a share"),
     (["--ready-max-saturation", "1.1"], "allowed: a number above 0, 1 at most"),
     (["-k", "gevent"], "worker_class: 'gevent' is not one of them"),
