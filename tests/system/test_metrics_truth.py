@@ -8,20 +8,20 @@ import random
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
-from tests.system.client import Connection, build_request
+from tests.system.client import ClosedError, Connection, build_request
 from tests.system.conftest import Servers, bind_for
 from tests.system.harness import Server, open_socket, read_record, wait_until
 
-# From the server's look at the clock to the application's own, and from send() to the kernel's
-# stamp; the issue of these tests is a wait of a second.
-CLOCK_S = 0.005
+# How far each request's wait may be from the truth: the promise, of a wait of a second.
+EACH_S = 0.005
+SCRAPE_LIMIT_S = 1.0  # for a loaded machine; the goal is tests/bench/exporter.py's
 
 
 @dataclass
@@ -34,8 +34,7 @@ class Sent:
 
     def times(self) -> dict[str, float]:
         """What the application said."""
-        found: dict[str, float] = json.loads(self.connection.response().body)
-        return found
+        return dict(json.loads(self.connection.response().body))
 
 
 def send(connection: Connection, target: str) -> Sent:
@@ -55,6 +54,8 @@ def test_queue_time_is_what_requests_have_waited(
 
     On TCP the kernel says when the bytes came. On a unix socket user space sees them when it
     reads them, so that the wait in the kernel's queue is not in it: `source` tells.
+    A busy machine makes no difference: the server looks at the clock before the application
+    does, and what passes in between is in the application's time.
     """
     server = serve(
         "clock:app", bind=(bind_for(transport, serve.folder),), threads=threads, metrics=True
@@ -64,8 +65,8 @@ def test_queue_time_is_what_requests_have_waited(
         kept = stack.enter_context(server.connect())
         kept.get("/")
         holding = [stack.enter_context(server.connect()) for _ in range(threads)]
-        name = "gthreadsrv_request_queue_seconds_sum"
-        before = {source: server.sample(name, source=source) for source in ("kernel", "user")}
+        # A response is counted when the client has it already.
+        before = wait_until(lambda: _queues(server, 1))
         sent = [send(connection, "/sleep?s=1") for connection in holding]
         wait_until(lambda: server.sample("gthreadsrv_threads_busy") == threads)
         waiting = [
@@ -79,24 +80,44 @@ def test_queue_time_is_what_requests_have_waited(
         waiting.append(send(kept, "/"))
         low = high = 0.0
         for one in [*sent, *waiting]:
-            entered = one.times()["entered_wall"]
+            times = one.times()
             if one is waiting[0]:
                 continue
-            low += entered - one.after - CLOCK_S
-            high += entered - one.before + CLOCK_S
-
-        def waited() -> dict[str, float]:
-            return {key: server.sample(name, source=key) - value for key, value in before.items()}
-
-        wait_until(lambda: server.sample("gthreadsrv_threads_busy") == 0)
-        found = waited()
-    assert high > 1.5, "nobody waited"
+            low += times["entered_wall"] + times["left"] - times["entered"] - one.after - EACH_S
+            high += times["entered_wall"] - one.before + EACH_S
+        asked = threads + len(waiting)
+        found = wait_until(lambda: _queues(server, 1 + asked), what="all of them counted")
+    waited = {source: found[0][source] - before[0][source] for source in found[0]}
+    counted = {source: found[1][source] - before[1][source] for source in found[1]}
+    assert high > 1.5
     if transport == "tcp":
-        assert low <= found["kernel"] <= high
-        assert 0 < found["user"] < 0.2
+        assert low - (found[2] - before[2]) <= waited["kernel"] <= high
+        assert counted == {"kernel": asked - 1, "user": 1}
+        assert 0 <= waited["user"] < 0.2
     else:
-        assert 0 <= found["user"] <= high
-        assert found["kernel"] == 0
+        # Of more than a second each that three waited, user space has seen next to nothing.
+        assert 0 <= waited["user"] < 1
+        assert counted == {"kernel": 0, "user": asked}
+
+
+def _queues(server: Server, asked: int) -> tuple[dict[str, float], dict[str, float], float] | None:
+    """Queue seconds and requests by source, and the application's seconds, once so many count."""
+    page, name = server.probe("/metrics").text, "gthreadsrv_request_queue_seconds"
+    if _value(page, f"{name}_count") != asked:
+        return None
+    seconds = {key: _value(page, f"{name}_sum", source=key) for key in ("kernel", "user")}
+    requests = {key: _value(page, f"{name}_count", source=key) for key in seconds}
+    return seconds, requests, _value(page, "gthreadsrv_application_seconds_sum")
+
+
+def _value(page: str, name: str, **labels: str) -> float:
+    """The sum of a metric's samples with these labels on a page."""
+    wanted = [f'{key}="{value}"' for key, value in labels.items()]
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in page.splitlines()
+        if line.startswith((f"{name}{{", f"{name} ")) and all(text in line for text in wanted)
+    )
 
 
 def test_busy_time_is_the_work_that_was_done(serve: Servers) -> None:
@@ -130,17 +151,26 @@ def _scrape(server: Server, name: str) -> tuple[float, float, float]:
     return before, value, time.monotonic()
 
 
+ASKED = [
+    *[("GET", "/hello", 200)] * 6,
+    ("HEAD", "/hello", 200),
+    ("POST", "/echo", 200),
+    ("GET", "/no-such-route", 404),
+    ("GET", "/fail", 500),
+]
+
+
 class Clients:
-    """They ask without end, and count what they got whole and what they did not."""
+    """They ask without end, each its own mix, and count what they got whole."""
 
     def __init__(self, server: Server, count: int = 4) -> None:
         """Nothing is sent before the with block."""
         self.address = server.address
-        self.whole = 0
-        self.cut = 0
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
+        self.whole: Counter[tuple[str, str]] = Counter()
+        self.cut, self.unexpected = 0, ""
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        seeds = [random.Random(number) for number in range(count)]
+        self._threads = [threading.Thread(target=self._run, args=(seed,)) for seed in seeds]
 
     def __enter__(self) -> Clients:  # noqa: PYI034
         for thread in self._threads:
@@ -151,24 +181,91 @@ class Clients:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        assert self.unexpected == "", self.unexpected
 
-    def _run(self) -> None:
+    def total(self) -> int:
+        """The responses received in whole."""
+        with self._lock:
+            return sum(self.whole.values())
+
+    def _run(self, chance: random.Random) -> None:
         while not self._stop.is_set():
-            asked = False
+            asked: list[tuple[str, str, int]] = []
             try:
                 with Connection(open_socket(self.address)) as connection:
                     while not self._stop.is_set():
-                        connection.request("GET", "/hello")
-                        asked = True
-                        response = connection.response()
-                        asked = False
-                        with self._lock:
-                            self.whole += 1
-                        if response.header("Connection") == "close":
+                        asked = chance.choices(ASKED, k=chance.choice([1, 1, 1, 3]))
+                        if not self._ask(connection, asked):
                             break
-            except (OSError, AssertionError):
+            except (OSError, ClosedError):
                 with self._lock:
-                    self.cut += asked
+                    self.cut += len(asked)
+            except AssertionError as error:
+                self.unexpected = str(error)
+                return
+
+    def _ask(self, connection: Connection, asked: list[tuple[str, str, int]]) -> bool:
+        """Send these in a row, strike off each that is answered; whether the connection stays."""
+        bodies = {"POST": b"x" * 1000}
+        for method, target, _ in asked:
+            connection.send(build_request(method, target, body=bodies.get(method)))
+        while asked:
+            method, target, status = asked[0]
+            response = connection.response(method)
+            assert response.status == status, f"{method} {target}: {response.status}"
+            with self._lock:
+                self.whole[method, str(status)] += 1
+            del asked[0]
+            if response.header("Connection") == "close":
+                return False  # what was sent behind it is not run
+        return True
+
+
+def _go_on(server: Server, clients: Clients, more: int) -> None:
+    """Wait for so many more responses."""
+    goal = clients.total() + more
+    wait_until(lambda: clients.unexpected or clients.total() >= goal, what=server.report())
+
+
+class Watch:
+    """Scrapes all the time, and notes the first counter that goes backwards."""
+
+    def __init__(self, server: Server) -> None:
+        """Nothing is scraped before the with block."""
+        self.pages, self.complaint = 0, ""
+        self._server = server
+        self._seen: dict[str, float] = {}
+        self._stop, self._thread = threading.Event(), threading.Thread(target=self._run)
+
+    def __enter__(self) -> Watch:  # noqa: PYI034
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._thread.is_alive() and not self.complaint:
+            self.complaint = "the exporter did not answer"
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.03) and not self.complaint:
+            self.look(self._server.probe("/metrics").text)
+
+    def look(self, page: str) -> None:
+        """Compare every counter and histogram of a page with the page before."""
+        self.pages += 1
+        grows, found = False, set[str]()
+        for line in page.splitlines():
+            if line.startswith("# TYPE "):
+                grows = line.endswith((" counter", " histogram"))
+            elif grows and not line.startswith("#"):
+                series, _, text = line.rpartition(" ")
+                found.add(series)
+                if float(text) < self._seen.get(series, 0.0):
+                    self.complaint = f"{series}: {self._seen[series]} became {text}"
+                self._seen[series] = float(text)
+        if lost := self._seen.keys() - found:
+            self.complaint = f"no longer on the page: {min(lost)}"
 
 
 @pytest.mark.parametrize("kill", [False, True])
@@ -184,11 +281,10 @@ def test_counts_are_exact_whatever_happens_to_the_workers(serve: Servers, kill: 
     )  # fmt: skip
     server.wait_ready()
     chance = random.Random(7)
-    seen: dict[Any, float] = {}
     steps = [signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, *[signal.SIGKILL] * kill]
     running = 0
-    with Clients(server) as clients:
-        for number in range(24):
+    with Watch(server) as watch, Clients(server) as clients:
+        for _ in range(24):
             step = chance.choice(steps)
             if step is signal.SIGKILL:
                 pids = server.worker_pids()
@@ -197,32 +293,25 @@ def test_counts_are_exact_whatever_happens_to_the_workers(serve: Servers, kill: 
                     running += 2
             else:
                 server.send_signal(step)
-            goal = clients.whole + 100
-            wait_until(lambda goal=goal: clients.whole >= goal, what=server.report())
-            _no_step_back(server, seen, number)
-    assert clients.whole >= 2400
+            _go_on(server, clients, 100)
+    received = clients.total()
     wait_until(lambda: server.sample("gthreadsrv_threads_busy") == 0)
-    total = server.sample("gthreadsrv_requests_total")
+    page = server.probe("/metrics").text
+    watch.look(page)
+    total = _value(page, "gthreadsrv_requests_total")
 
-    assert clients.whole - running <= total <= clients.whole + clients.cut
-    assert kill or (clients.cut == 0 and total == clients.whole)
-    assert server.sample("gthreadsrv_request_duration_seconds_count") == total
-    assert server.sample("gthreadsrv_application_seconds_count") == total
-    kinds = server.samples("gthreadsrv_worker_exits_total")
-    assert sum(kinds.values()) > 3
-
-
-def _no_step_back(server: Server, seen: dict[Any, float], number: int) -> None:
-    """Every counter of the page is at least what it was."""
-    from prometheus_client.parser import text_string_to_metric_families
-
-    for family in text_string_to_metric_families(server.probe("/metrics").text):
-        if family.type not in ("counter", "histogram"):
-            continue
-        for sample in family.samples:
-            key = sample.name, tuple(sorted(sample.labels.items()))
-            assert sample.value >= seen.get(key, 0.0), f"{key} stepped back at step {number}"
-            seen[key] = sample.value
+    assert watch.complaint == ""
+    assert watch.pages > 5
+    assert received - running <= total <= received + clients.cut
+    if not kill:
+        assert clients.cut == 0
+        for (method, code), count in clients.whole.items():
+            assert _value(page, "gthreadsrv_requests_total", method=method, code=code) == count
+        assert total == received
+    for name in ("gthreadsrv_request_duration_seconds", "gthreadsrv_application_seconds"):
+        assert _value(page, f"{name}_count") == total
+    assert _value(page, "gthreadsrv_worker_requests_total") == total
+    assert _value(page, "gthreadsrv_worker_exits_total") > 3
 
 
 @contextmanager
@@ -250,32 +339,61 @@ def trouble(serve: Servers, kind: str) -> Iterator[Server]:
                 connection.request("GET", f"/hold?until={go_on}")
             wait_until(lambda: read_record(record).count("holding") == 4)
         else:
-            server.send_signal(signal.SIGHUP)
+            stack.enter_context(_reloads(server))
         yield server
         go_on.touch()
+
+
+@contextmanager
+def _reloads(server: Server) -> Iterator[None]:
+    """One reload after the other."""
+    stop = threading.Event()
+
+    def reload() -> None:
+        while not stop.is_set():
+            done = len(server.logged("reloaded"))
+            server.send_signal(signal.SIGHUP)
+            server.wait_log("reloaded", done + 1)
+
+    thread = threading.Thread(target=reload)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def says(kind: str, page: str) -> bool:
+    """Whether a page tells of this trouble."""
+    if kind == "threads stuck":
+        busy = _value(page, "gthreadsrv_threads_busy") == _value(page, "gthreadsrv_threads") == 4
+        return busy and _value(page, "gthreadsrv_saturated_seconds_total") > 0
+    if kind == "interpreter held":
+        # Two workers: the other one's is never more than about a second old.
+        ages = "gthreadsrv_worker_heartbeat_age_seconds"
+        return max(_value(page, ages, worker=worker) for worker in ("0", "1")) > 2
+    exits = "gthreadsrv_worker_exits_total"
+    if kind == "crash loop":
+        return _value(page, exits, reason="crash") >= 3
+    reloads = _value(page, "gthreadsrv_reloads_total", result="ok")
+    return reloads >= 1 and _value(page, exits, reason="reload") >= 2
 
 
 @pytest.mark.parametrize("kind", ["threads stuck", "interpreter held", "crash loop", "reload"])
 def test_the_page_is_there_when_it_matters(serve: Servers, kind: str) -> None:
     """It answers, and says what the trouble is.  How quickly: tests/bench/exporter.py."""
+    taken: list[float] = []
+
+    def told() -> bool:
+        started = time.perf_counter()
+        response = server.probe("/metrics")
+        taken.append(time.perf_counter() - started)
+        assert response.status_code == 200
+        return says(kind, response.text)
+
     with trouble(serve, kind) as server:
-        for _ in range(20):
-            assert server.probe("/metrics").status_code == 200
-        if kind == "threads stuck":
-            assert server.sample("gthreadsrv_threads_busy") == 4
-            assert server.sample("gthreadsrv_saturated_seconds_total") > 0
-        elif kind == "interpreter held":
-            wait_until(
-                lambda: max(
-                    server.samples("gthreadsrv_worker_heartbeat_age_seconds").values(), default=0
-                ) > 2,
-                what="an old heartbeat",
-            )  # fmt: skip
-        elif kind == "crash loop":
-            crashes = server.sample("gthreadsrv_worker_exits_total", reason="crash")
-            boots = server.sample("gthreadsrv_worker_exits_total", reason="boot_error")
-            assert crashes + boots >= 3
-        else:
-            server.wait_log("reloaded")
-            assert server.sample("gthreadsrv_reloads_total", result="ok") == 1
-            wait_until(lambda: server.sample("gthreadsrv_worker_exits_total", reason="reload") == 2)
+        wait_until(told, what=f"{kind} on the page")
+        while len(taken) < 30:
+            told()
+    assert max(taken) < SCRAPE_LIMIT_S, [round(value, 3) for value in taken]
