@@ -32,18 +32,21 @@ _LINE: Final = re.compile(
     rb"(" + b"|".join(name.encode("ascii") for name in sorted(METHODS)) + rb") "
     rb"(/[!-\"$-~]*) HTTP/1\.1\r\n"
 ).match
+_TRACES: Final = frozenset({b"x-request-id", b"traceparent", b"x-request-start"})
 _NAMES: Final = {name.encode("ascii"): name for name in METHODS}
 
 
 class FieldSection:
     """The fields of a request without a body, screened; shared by all requests that send them."""
 
-    __slots__ = ("environ", "headers", "host", "keep_alive")
+    __slots__ = ("environ", "headers", "host", "keep_alive", "traced")
 
     def __init__(self, request: RequestHead) -> None:
         self.headers = request.headers
         self.keep_alive = request.keep_alive
         self.host = request.host
+        self.traced = not _TRACES.isdisjoint(name.lower() for name, _ in request.headers)
+        """Whether one of the fields is about the request's way here."""
         self.environ: tuple[object, dict[str, Any]] | None = None
         """What `wsgi.environ` has made of them, and for whom; replaced as one."""
 
@@ -70,11 +73,12 @@ class Recall:
 class RecallingParser:
     """A `HeadParser` that asks another one only for what is new."""
 
-    __slots__ = ("_parser", "_recall")
+    __slots__ = ("_find", "_parser", "_recall")
 
     def __init__(self, parser: HeadParser, recall: Recall) -> None:
         self._parser = parser
         self._recall = recall
+        self._find = recall.find
 
     @property
     def name(self) -> str:
@@ -83,15 +87,24 @@ class RecallingParser:
 
     def parse(self, head: bytes) -> RequestHead:
         """See `HeadParser.parse`."""
+        recalled = self.recall(head)
+        if recalled is not None:
+            return recalled
+        request = self._parser.parse(head)
         match = _LINE(head)
+        if match is not None:
+            self._recall.keep(head[match.end() :], request)
+        return request
+
+    def recall(self, data: bytes) -> RequestHead | None:
+        """Return the request of ``data``, if that is one whole head with known fields."""
+        match = _LINE(data)
         if match is None:
-            return self._parser.parse(head)
-        section = head[match.end() :]
-        known = self._recall.find(section)
+            return None
+        # What is kept ends as a head does and has no body: a hit is all of the data.
+        known = self._find(data[match.end() :])
         if known is None:
-            request = self._parser.parse(head)
-            self._recall.keep(section, request)
-            return request
+            return None
         method, line_target = match.groups()
         target = line_target.decode("ascii")
         path, _, query = target.partition("?")

@@ -141,8 +141,7 @@ class HeadEncoder:
         self,
         status: str,
         headers: Sequence[tuple[str, str]],
-        now: float,
-        *,
+        second: int,
         method: str,
         minor: int,
         keep_alive: bool,
@@ -150,11 +149,10 @@ class HeadEncoder:
     ) -> ResponseHead:
         """Return the head for ``status`` and ``headers``.
 
-        ``now`` is the wall clock in seconds; ``length`` the body's length in bytes when
+        ``second`` is the wall clock's; ``length`` the body's length in bytes when
         it is known before the first byte, else -1.  Raises `ResponseError` for what must
         not reach the wire (RFC 9110 5.5: a CR, LF or NUL would split the response).
         """
-        second = int(now)
         recent = self._recent
         if recent[0] != second:
             recent = self._recent = (second, f"Date: {http_date(second)}", {})

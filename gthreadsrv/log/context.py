@@ -77,6 +77,14 @@ def bind_request(request_id: str | None, traceparent: str | None) -> tuple[str, 
     return request_id, trace_id
 
 
+def bind_new() -> str:
+    """Bind a request that came without either field; returns its id."""
+    # What the request before has bound is gone: see `clear`.
+    request_id = f"{_ids.prefix}{next(_ids.count):x}"
+    _bind_id(request_id)
+    return request_id
+
+
 def parse_traceparent(text: str) -> str:
     """The trace id of a W3C traceparent field, or empty when it is not one."""
     match = _TRACEPARENT.fullmatch(text)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gthreadsrv.http.limits import Limits
-    from gthreadsrv.http.parser import HeadParser
+    from gthreadsrv.http.recall import RecallingParser
     from gthreadsrv.settings import Settings
     from gthreadsrv.worker.drain import Drain
     from gthreadsrv.worker.pool import Pool
@@ -91,7 +91,7 @@ class Intake:
         settings: Settings,
         limits: Limits,
         ports: Mapping[int, Port],
-        parser: HeadParser,
+        parser: RecallingParser,
         service: Service,
         drain: Drain,
     ) -> None:
@@ -101,6 +101,7 @@ class Intake:
         self._limits = limits
         self._ports = ports
         self._parser = parser
+        self._recall = parser.recall
         self._service = service
         self._drain = drain
         self._row = service.row
@@ -129,7 +130,10 @@ class Intake:
             fd, _mask = events.popleft()
             connection = pool.connections.get(fd)
             if connection is not None:
-                found = self._on_event(connection)
+                if connection.state <= READING:
+                    found = self._on_readable(connection)
+                else:
+                    found = self._on_event(connection)
             elif fd in self._ports:
                 found = self._on_listener(self._ports[fd])
             else:
@@ -142,8 +146,6 @@ class Intake:
 
     def _on_event(self, connection: Connection) -> Connection | None:
         state = connection.state
-        if state <= READING:
-            return self._on_readable(connection)
         if state is ACTIVE:
             self._pool.unwatch_active(connection)
         elif state is WRITING:
@@ -285,6 +287,13 @@ class Intake:
         connection.fresh_until = 0.0
         if connection.state is IDLE:
             connection.first_read = now
+            if len(data) <= self._limits.plain_head:
+                head = self._recall(data)
+                if head is not None:
+                    # The usual case: one read, one request, from a client seen before.
+                    connection.head = head
+                    connection.move(ACTIVE)
+                    return connection
         if self._digest(connection, data) is ACTIVE:
             connection.move(ACTIVE)
             return connection

@@ -16,11 +16,12 @@ from typing import IO, TYPE_CHECKING, Any
 from gthreadsrv.http.request import RequestHead
 from gthreadsrv.http.response import phrase
 from gthreadsrv.log import access_log
-from gthreadsrv.log.context import bind_request
+from gthreadsrv.log.context import bind_new, bind_request
 from gthreadsrv.log.context import clear as unbind_request
-from gthreadsrv.worker.connection import WRITING, State
+from gthreadsrv.worker.connection import IDLE, WRITING, State
 from gthreadsrv.worker.offspring import leave_child
 from gthreadsrv.worker.patience import patience_of
+from gthreadsrv.worker.pool import PACE_WEIGHT
 from gthreadsrv.worker.request_start import seconds_since
 from gthreadsrv.wsgi.exchange import ClientGoneError, Exchange
 
@@ -80,6 +81,7 @@ class Service:
         self._pool = pool
         self.row = row
         self._patience = patience_of(settings)
+        self._keeps_alive, self._idle_s = self._patience.keeps_alive, self._patience.idle_s
         self._encoder = encoder
         self._log = log
 
@@ -114,38 +116,48 @@ class Service:
             if kernel
             else now - connection.read_at
         )
+        wire = connection.wire
         exchange = Exchange(
             head,
-            connection.wire,
+            wire,
             self._encoder,
-            wall_ns * 1e-9,
-            keep_alive=head.keep_alive and self._patience.keeps_alive and not pool.closing,
+            wall_ns // 1_000_000_000,
+            head.keep_alive and self._keeps_alive and not pool.closing,
         )
         environ = connection.port.environs.build(
             head,
             body,
             -1 if upload is None else body_in,
             connection.peer,
-            trusted=connection.trusted,
+            connection.trusted,
         )
-        request_id, trace_id = bind_request(
-            environ.get("HTTP_X_REQUEST_ID"), environ.get("HTTP_TRACEPARENT")
-        )
-        if "HTTP_X_REQUEST_START" in environ and connection.trusted:
-            self._note_proxy_queue(environ["HTTP_X_REQUEST_START"], wall_ns * 1e-9)
+        section = head.section
+        if section is None or section.traced:
+            request_id, trace_id = bind_request(
+                environ.get("HTTP_X_REQUEST_ID"), environ.get("HTTP_TRACEPARENT")
+            )
+            if "HTTP_X_REQUEST_START" in environ and connection.trusted:
+                self._note_proxy_queue(environ["HTTP_X_REQUEST_START"], wall_ns * 1e-9)
+        else:
+            request_id, trace_id = bind_new(), ""
         try:
             result = self._app(environ, exchange.start_response)
             if pool.closing and not exchange.started:
                 # The worker began to drain while the application ran.
                 exchange.keep_alive = False
-            try:
+            if type(result) is list:  # which has no close()
                 exchange.send_result(result)
-            finally:
-                close = getattr(result, "close", None)
-                if close is not None:
-                    close()
+            else:
+                try:
+                    exchange.send_result(result)
+                finally:
+                    close = getattr(result, "close", None)
+                    if close is not None:
+                        close()
         except ClientGoneError:
-            pass  # the wire knows
+            if not wire.lost:
+                # One that the application has kept from another request.
+                exchange = self._fail(connection, head, exchange)
         except BaseException as error:  # noqa: BLE001 - the application may raise anything
             if pool.forked:
                 leave_child(error)
@@ -154,7 +166,8 @@ class Service:
             leave_child(None)
         done = monotonic()
         app_s = done - now
-        pool.note_pace(app_s)
+        # A moving average, without a call; a lost update harms nobody.
+        pool.pace_s += (app_s - pool.pace_s) * PACE_WEIGHT
         if upload is not None:
             body.close()
             connection.upload = None
@@ -164,12 +177,12 @@ class Service:
 
         unbind_request()
 
-        if connection.wire.lost:
+        if wire.lost:
             row.abandon(done)
             row.count_error("client_disconnect")
             self.close(connection, "client")
             return None, done
-        outbox = connection.wire.outbox
+        outbox = wire.outbox
         if outbox is None and access_log() is None:
             # The usual case, in which nothing need be kept of the request.
             row.finish(
@@ -206,7 +219,10 @@ class Service:
                 return WRITING, done
             self._count(connection, pending, done)
         if exchange.keep_alive:
-            return intake.next_request(connection, done), done
+            if connection.rest:
+                return intake.next_request(connection, done), done
+            pool.expect(connection, done + self._idle_s)
+            return IDLE, done
         self._end(connection, self._close_reason(exchange), lingering=head.keep_alive)
         return None, done
 
@@ -229,8 +245,8 @@ class Service:
             head,
             connection.wire,
             self._encoder,
-            time_ns() * 1e-9,
-            keep_alive=exchange.keep_alive,
+            time_ns() // 1_000_000_000,
+            exchange.keep_alive,
         )
         try:
             answer.start_response(phrase(500), _TEXT)
@@ -315,9 +331,8 @@ class Service:
     def _answer(self, connection: Connection, status: int, reason: str | None) -> None:
         head = connection.head or _UNREADABLE
         now = monotonic()
-        exchange = Exchange(
-            head, connection.wire, self._encoder, time_ns() * 1e-9, keep_alive=False
-        )
+        wall_ns = time_ns()
+        exchange = Exchange(head, connection.wire, self._encoder, wall_ns // 1_000_000_000, False)
         text = phrase(status)
         if reason is not None:
             self.row.count_error(reason)
@@ -330,9 +345,8 @@ class Service:
         if connection.upload is not None:
             connection.upload.discard()
             connection.upload = None
-        wall_s = time_ns() * 1e-9
         pending = Pending(
-            head, exchange, connection.first_read, -1.0, -1.0, False, 0, {}, wall_s, "", ""
+            head, exchange, connection.first_read, -1.0, -1.0, False, 0, {}, wall_ns * 1e-9, "", ""
         )
         if connection.wire.outbox is not None:
             # The client has yet to read what came before.

@@ -11,7 +11,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from gthreadsrv.worker.pool import SLOW_S, Order, Turn
+from gthreadsrv.worker.pool import AGAIN, LEAD, SLOW_S, Order
 
 if TYPE_CHECKING:
     from gthreadsrv.worker.connection import Connection
@@ -112,5 +112,5 @@ class PoolThread:
         while True:
             state, now = self._service.run(connection, self._intake, now)
             turn = self._pool.settle(self, connection, state, now)
-            if turn is not Turn.AGAIN:
-                return turn is Turn.LEAD
+            if turn is not AGAIN:
+                return turn is LEAD

@@ -79,7 +79,6 @@ class EnvironBuilder:
         body: IO[bytes],
         body_length: int,
         peer: tuple[str, str],
-        *,
         trusted: bool,
     ) -> dict[str, Any]:
         """Return the environ of one request.
@@ -107,7 +106,6 @@ class EnvironBuilder:
         environ["PATH_INFO"] = path
         environ["QUERY_STRING"] = head.query
         environ["RAW_URI"] = environ["REQUEST_URI"] = head.target
-        environ["SERVER_PROTOCOL"] = _PROTOCOLS[head.minor]
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = peer
         environ["wsgi.input"] = body
         if body_length >= 0:
@@ -117,6 +115,8 @@ class EnvironBuilder:
     def _with_fields(self, head: RequestHead, *, trusted: bool) -> dict[str, Any]:
         """Return what the listener and the header fields give."""
         environ = self._base.copy()
+        # Here, not in `build`: fields are kept from requests in HTTP/1.1 only.
+        environ["SERVER_PROTOCOL"] = _PROTOCOLS[head.minor]
         keys = self._keys
         for name, value in head.headers:
             key = keys.get(name)

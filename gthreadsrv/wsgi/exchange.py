@@ -52,8 +52,8 @@ class Exchange:
         "_encoder",
         "_framing",
         "_head",
-        "_now",
         "_remaining",
+        "_second",
         "_sink",
         "code",
         "complaint",
@@ -66,22 +66,25 @@ class Exchange:
         "status",
     )
 
+    # Bound by `_encode`, before `started` is set: a store less for each is worth it here.
+    _framing: int
+    _remaining: int
+    code: int
+    headers: list[tuple[str, str]]
+
     def __init__(
-        self, head: RequestHead, sink: Sink, encoder: HeadEncoder, now: float, *, keep_alive: bool
+        self, head: RequestHead, sink: Sink, encoder: HeadEncoder, second: int, keep_alive: bool
     ) -> None:
+        """Begin a response; ``second`` is the wall clock's, for its Date."""
         self._head = head
         self._sink = sink
         self._encoder = encoder
-        self._now = now
-        self._framing = EMPTY
-        self._remaining = 0
+        self._second = second
         self.status = ""
-        self.headers: list[tuple[str, str]] = []
         self.keep_alive = keep_alive
         """Whether the connection may carry another request after this response."""
         self.started = False
         """Whether the head has left: from then on the status is what the client saw."""
-        self.code = 0
         self.sent = 0
         """Body bytes handed on, chunk framing not counted."""
         self.complaint = ""
@@ -133,6 +136,9 @@ class Exchange:
     def send_result(self, result: Iterable[bytes]) -> None:
         """Send what the application returned."""
         if type(result) is list or type(result) is tuple:
+            if len(result) == 1 and type(result[0]) is bytes and not self.started:
+                self._send_whole(result[0])
+                return
             self._send_sequence(result)
         elif isinstance(result, FileWrapper) and not self.started and self._send_file(result):
             return
@@ -155,6 +161,17 @@ class Exchange:
             if not self.started:
                 self._start(0, b"")
         self._finish()
+
+    def _send_whole(self, body: bytes) -> None:
+        """Send head and body in one piece: what most responses are."""
+        framed = self._encode(len(body))
+        if framed.length == len(body) <= _JOIN_MAX_BYTES and framed.framing == LENGTH:
+            self.started = True
+            self.sent = framed.length
+            self._sink.send(framed.data + body)
+        else:
+            self._begin(framed, body)
+            self._finish()
 
     def _send_sequence(self, result: list[bytes] | tuple[bytes, ...]) -> None:
         """Send a body that is all there: its length is known, so nothing need be chunked."""
@@ -184,7 +201,9 @@ class Exchange:
 
     def _start(self, length: int, data: bytes) -> None:
         """Send the head, and the first bytes of the body with it."""
-        framed = self._encode(length)
+        self._begin(self._encode(length), data)
+
+    def _begin(self, framed: ResponseHead, data: bytes) -> None:
         self.started = True
         if framed.framing == EMPTY:
             self._sink.send(framed.data)
@@ -209,15 +228,16 @@ class Exchange:
         framed = self._encoder.encode(
             self.status,
             self.headers,
-            self._now,
-            method=head.method,
-            minor=head.minor,
-            keep_alive=self.keep_alive,
-            length=length,
+            self._second,
+            head.method,
+            head.minor,
+            self.keep_alive,
+            length,
         )
         self.keep_alive = framed.keep_alive
         self.code = framed.code
-        self.dropped = framed.dropped
+        if framed.dropped:
+            self.dropped = framed.dropped
         self._framing = framed.framing
         self._remaining = framed.length
         return framed

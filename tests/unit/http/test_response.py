@@ -39,7 +39,7 @@ def encode(
     by: HeadEncoder | None = None,
 ) -> ResponseHead:
     return (by or HeadEncoder("gthreadsrv")).encode(
-        status, headers, now, method=method, minor=minor, keep_alive=keep_alive, length=length
+        status, headers, int(now), method, minor, keep_alive, length
     )
 
 

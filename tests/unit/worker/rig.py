@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gthreadsrv.http.limits import Limits
 from gthreadsrv.http.parser import make_parser
+from gthreadsrv.http.recall import Recall, RecallingParser
 from gthreadsrv.http.response import HeadEncoder
 from gthreadsrv.net.address import TcpAddress, UnixAddress
 from gthreadsrv.net.listeners import Listener, bind
@@ -190,7 +191,7 @@ class Base:
                 self.settings,
                 self.limits,
                 {self.port.fd: self.port},
-                make_parser(parser, self.limits),
+                RecallingParser(make_parser(parser, self.limits), Recall()),
                 service,
                 self.drain,
             )

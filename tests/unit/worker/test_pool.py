@@ -8,7 +8,7 @@ import pytest
 
 from gthreadsrv.worker.connection import State
 from gthreadsrv.worker.poller import READ, WRITE
-from gthreadsrv.worker.pool import PATIENCE_S, SLOW_S, Order, Turn
+from gthreadsrv.worker.pool import PACE_WEIGHT, PATIENCE_S, SLOW_S, Order, Turn
 from tests.unit.worker.pool_bench import Bench, rung, stub
 
 if TYPE_CHECKING:
@@ -329,14 +329,15 @@ def test_pipelined_requests_count_against_the_limit() -> None:
 def test_the_pace_follows_the_application() -> None:
     """Unknown counts as slow; it becomes fast after some fast requests, and slow after one slow."""
     bench = Bench(1)
-    assert bench.pool.pace_s > SLOW_S
-    for _ in range(20):
-        bench.pool.note_pace(0.0001)
-    assert bench.pool.pace_s < SLOW_S
-
-    bench.pool.note_pace(0.1)
-    assert bench.pool.pace_s > SLOW_S
+    pace_s = bench.pool.pace_s
     bench.close()
+    assert pace_s > SLOW_S
+    for _ in range(20):
+        pace_s += (0.0001 - pace_s) * PACE_WEIGHT
+    assert pace_s < SLOW_S
+
+    pace_s += (0.1 - pace_s) * PACE_WEIGHT
+    assert pace_s > SLOW_S
 
 
 def test_stop_sends_parked_threads_home_and_those_that_come_later(bench: Bench) -> None:

@@ -56,7 +56,7 @@ def open_port(address: Address) -> Port:
 def environ_of(port: Port, peer: tuple[str, str]) -> dict[str, object]:
     import io
 
-    return port.environs.build(HEAD, io.BytesIO(), -1, peer, trusted=False)
+    return port.environs.build(HEAD, io.BytesIO(), -1, peer, False)
 
 
 def test_a_tcp_port(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gthreadsrv.worker import pool
+from gthreadsrv.worker import service
 from gthreadsrv.worker.thread import EXIT_BUG
 from tests.unit.worker.rig import (
     DEADLINE_S,
@@ -141,7 +141,7 @@ def test_fast_requests_never_cross_threads(
         return hello(environ, start_response)
 
     live = make_live(app, threads=4)
-    monkeypatch.setattr(pool, "_PACE_WEIGHT", 0.0)
+    monkeypatch.setattr(service, "PACE_WEIGHT", 0.0)
     with running(live):
         client = live.connect()
         threads = []
@@ -306,8 +306,8 @@ def test_a_bug_of_ours_ends_the_process_and_not_just_the_thread(
     def broken(*_args: Any) -> Any:
         raise AssertionError("the server's own")
 
-    for service in live.services:
-        monkeypatch.setattr(service, "run", broken)
+    for one in live.services:
+        monkeypatch.setattr(one, "run", broken)
     live.start()
     live.connect().sendall(get("/"))
     wait_until(lambda: codes, "the exit")

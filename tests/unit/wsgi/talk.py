@@ -52,7 +52,7 @@ class Talk:
     def __init__(self, method: str = "GET", minor: int = 1, *, keep_alive: bool = True) -> None:
         head = RequestHead(method, "/", minor, [], -1, False, keep_alive, False, "/", "", b"a")
         self.sink = Sink()
-        self.exchange = Exchange(head, self.sink, ENCODER, 0.0, keep_alive=keep_alive)
+        self.exchange = Exchange(head, self.sink, ENCODER, 0, keep_alive)
         self.start = self.exchange.start_response
         self.write = self.exchange.write
         self.send = self.exchange.send_result

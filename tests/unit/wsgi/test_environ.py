@@ -48,7 +48,7 @@ def build(
     trusted: bool = False,
     by: EnvironBuilder | None = None,
 ) -> dict[str, Any]:
-    return (by or builder()).build(request, io.BytesIO(b"body"), length, peer, trusted=trusted)
+    return (by or builder()).build(request, io.BytesIO(b"body"), length, peer, trusted)
 
 
 def test_every_key_that_pep_3333_asks_for_is_there() -> None:
