@@ -14,7 +14,7 @@ PROGRAMS := curl nginx prometheus promtool wrk
 APT_PACKAGES := ca-certificates curl nginx-light prometheus wrk
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help serve test lint test-deps test-pythons fuzz bench soak reference clean
+.PHONY: help serve test lint test-deps test-pythons fuzz bench bench-scaling bench-own bench-deps soak reference clean
 
 help:
 	@echo 'make serve         serve the demo on http://127.0.0.1:8000, metrics on port 9180'
@@ -24,7 +24,10 @@ help:
 	@echo 'make lint          check style, types, imports and generated documentation only'
 	@echo 'make reference     write the reference of settings in README.md anew'
 	@echo 'make fuzz          compare the two HTTP parsers on many more inputs than make test'
-	@echo 'make bench         what the server costs: fairness, idle, boot, metrics, scrapes'
+	@echo 'make bench         compare with other servers, some 25 minutes (BENCH=--quick: three)'
+	@echo 'make bench-scaling how cost grows with threads, connections, workers, size'
+	@echo 'make bench-own     what the server costs: fairness, idle, boot, metrics, scrapes'
+	@echo 'make bench-deps    install what make bench needs (apt)'
 	@echo 'make soak          ten thousand restarts of workers, some twenty minutes'
 	@echo 'make clean         remove what these commands made'
 
@@ -52,7 +55,20 @@ reference: $(TEST_STAMP)
 fuzz: $(TEST_STAMP)
 	$(BIN)/python -m tests.fuzz.differential
 
-bench: $(TEST_STAMP)
+# These need no .venv: they make .venv-bench, with an optimised interpreter where there is one.
+bench:
+	$(PYTHON) -m tests.bench.peers $(BENCH)
+
+bench-scaling:
+	$(PYTHON) -m tests.bench.peers.scaling $(BENCH)
+
+# wrk makes the load; pyuwsgi and bjoern may be compiled.
+bench-deps:
+	$(SUDO) apt-get update -qq
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends gcc libev-dev python3-dev python3-venv wrk
+
+bench-own: $(TEST_STAMP)
 	for name in fairness idle boot metrics_cost exporter; do \
 	    $(BIN)/python -m tests.bench.$$name || exit 1; \
 	done
@@ -91,6 +107,6 @@ $(TEST_STAMP): pyproject.toml | $(BIN)/python
 	@touch $@ $(SERVE_STAMP)
 
 clean:
-	rm -rf $(VENV) .venv-3.* .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) .venv-3.* .venv-bench .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache \
 	    .import_linter_cache .hypothesis build dist
 	find gthreadsrv metrics tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,18 +17,12 @@ import sys
 import tempfile
 import time
 
+from tests.bench.ports import free_port
 from tests.system.client import Connection
 from tests.system.harness import clean_environment
 
 GOAL_S = 1.0
 GIVE_UP_S = 20.0
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def first_response_s(folder: str) -> float:

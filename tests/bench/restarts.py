@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.boot import free_port
+from tests.bench.ports import free_port
 from tests.system.client import Connection
 from tests.system.harness import Server, open_socket, running, title, wait_until
 
