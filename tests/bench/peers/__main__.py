@@ -97,7 +97,8 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     if "hello" in results:
         save("peers", {"results": results, "about": about}, folder / "benchmarks.png")
-    (folder / "benchmarks.md").write_text(document(results, about, failures))
+    scaling = (folder / "scaling.png").exists()
+    (folder / "benchmarks.md").write_text(document(results, about, failures, scaling))
     if publish:
         readme = ROOT / "README.md"
         readme.write_text(replace_between(readme.read_text(), readme_part(results, about)))

@@ -79,14 +79,14 @@ def draw_scaling(sweeps: Sequence[Mapping[str, Any]], about: Mapping[str, str]) 
         for axes, label in zip(panels[:, column], ("requests/s", "CPU us/request"), strict=True):
             axes.set_xscale("log", base=sweep["base"])
             axes.set_xlabel(sweep["unit"])
-            axes.set_ylim(bottom=0)
+            if sweep["log_scale"]:
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
             plain(axes)
             if column == 0:
                 axes.set_ylabel(label)
-        if sweep["log_scale"]:
-            for axes in panels[:, column]:
-                axes.set_yscale("log")
         panels[0, column].set_title(sweep["title"], loc="left", size=10)
     panels[0, 0].legend(frameon=False)
     figure.text(0.99, 0.01, f"{about['Python']}, {about['date']}", ha="right", size=8, color="#555")

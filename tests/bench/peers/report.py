@@ -145,8 +145,10 @@ def readme_part(results: Results, about: Mapping[str, str]) -> str:
     )
 
 
-def document(results: Results, about: Mapping[str, str], failures: Mapping[str, str]) -> str:
-    """docs/benchmarks.md."""
+def document(
+    results: Results, about: Mapping[str, str], failures: Mapping[str, str], scaling: bool = False
+) -> str:
+    """docs/benchmarks.md; `scaling` says whether there is a picture of it beside it."""
     parts = [
         "# Benchmarks\n",
         "Written by `make bench BENCH=--publish`; do not edit.\n",
@@ -160,6 +162,13 @@ def document(results: Results, about: Mapping[str, str], failures: Mapping[str, 
     for row in ROWS:
         if row.name in results:
             parts += [f"### {row.title[0].upper()}{row.title[1:]}\n", row_table(row, results)]
+    if scaling:
+        parts += [
+            "## How cost grows\n",
+            "Drawn by `make bench-scaling BENCH=--publish`.\n",
+            "![Throughput and CPU per request against threads, connections, workers and size]"
+            "(scaling.png)\n",
+        ]
     if failures:
         parts += [
             "## Left out\n",
