@@ -32,7 +32,7 @@ from tests.bench.peers.session import (
 )
 from tests.bench.peers.workloads import ROWS, Entry, Row
 
-QUICK_PEERS = ("granian", "gunicorn", "bjoern", "uwsgi-direct")
+QUICK_PEERS = ("granian", "gunicorn", "bjoern")
 
 Collected = dict[str, dict[str, list[Sample | None]]]
 

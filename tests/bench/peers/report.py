@@ -166,8 +166,7 @@ def document(
         parts += [
             "## How cost grows\n",
             "Drawn by `make bench-scaling BENCH=--publish`.\n",
-            "![Throughput and CPU per request against threads, connections, workers and size]"
-            "(scaling.png)\n",
+            "![Throughput and CPU per request as the server grows](scaling.png)\n",
         ]
     if failures:
         parts += [
