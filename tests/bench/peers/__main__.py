@@ -109,7 +109,7 @@ def write(
 def main() -> int:
     """Measure, judge, show; 1 when it cannot be run."""
     parser = options(__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="of every row")
     parser.add_argument("--rows", default="", help="only these, separated by commas")
     parser.add_argument("--peers", default="", help="only these servers beside ours")
     chosen = parser.parse_args()

@@ -70,9 +70,9 @@ def inspect(executable: str) -> Interpreter | None:
         done = subprocess.run(
             [executable, "-c", QUESTION], capture_output=True, text=True, check=True, timeout=30
         )
-    except (OSError, subprocess.SubprocessError):
+        found = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    found = json.loads(done.stdout)
     return Interpreter(
         found["executable"], tuple(found["version"]), found["prefix"], found["config"]
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.bench.peers.__main__ import plan, turn
-from tests.bench.peers.environment import Interpreter, choose, reason
+from tests.bench.peers.environment import Interpreter, choose, inspect, reason
 from tests.bench.peers.goals import BEST, GOALS
 from tests.bench.peers.servers import OURS, SERVERS, Wish
 from tests.bench.peers.workloads import ROWS, entries
@@ -97,6 +98,20 @@ def test_without_an_optimised_interpreter_any_will_do() -> None:
     assert choose([old, plain]) == plain
     assert "WITHOUT" in str(plain)
     assert choose([old, None]) is None
+
+
+@pytest.mark.parametrize("program", ["true", "false", "/no/such/program"])
+def test_what_is_no_python_is_none(program: str) -> None:
+    """A program that says nothing, that fails, or that is not there."""
+    assert inspect(program) is None
+
+
+def test_this_python_is_one() -> None:
+    """Its version is what it says itself."""
+    found = inspect(sys.executable)
+
+    assert found is not None
+    assert found.version == sys.version_info[:3]
 
 
 def test_the_reason_of_a_failed_build_is_one_line() -> None:
