@@ -212,7 +212,7 @@ class Intake:
                 port.watched = False
 
     def _on_listener(self, port: Port) -> Connection | None:
-        """Accept one connection.  One: the poller reports again what is left."""
+        """Accept one connection, and look again after the next event or poll."""
         pool = self._pool
         now = monotonic()
         if not self._may_accept(now):
@@ -233,6 +233,10 @@ class Intake:
             pool.resume_at = now + 1.0
             self.close_ports()
             return None
+        if pool.events:
+            # More may wait. They take turns with the connections that are here already: one
+            # accept in each round of the poller would be a second's wait for the last of them.
+            pool.events.insert(1, (port.fd, READ))
         connection = Connection(
             sock,
             port,

@@ -18,6 +18,7 @@ from tests.unit.worker.rig import (
     at_end,
     drained,
     get,
+    hello,
     read_response,
     running,
     wait_until,
@@ -26,6 +27,8 @@ from tests.unit.worker.rig import (
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from tests.unit.worker.rig import Clock, Live, Rig
 
@@ -389,3 +392,32 @@ def test_every_accept_is_counted(make_rig: MakeRig) -> None:
     rig.pump()
 
     assert rig.fleet().slots[0].accepted == 4
+
+
+def test_new_connections_take_turns_with_those_that_are_here(make_rig: MakeRig) -> None:
+    """Clients that ask again and again do not keep the others in the kernel's queue."""
+    order: list[str] = []
+    old: list[socket.socket] = []
+    again = iter(range(30))
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        order.append(environ["PATH_INFO"])
+        number = int(environ["QUERY_STRING"])
+        if environ["PATH_INFO"] == "/old" and next(again, None) is not None:
+            old[number].sendall(get(f"/old?{number}"))
+        return hello(environ, start_response)
+
+    rig = make_rig(app)
+    for number in range(3):
+        old.append(rig.connect())
+        old[number].sendall(get("/first?0"))
+        rig.pump()
+    order.clear()
+
+    for number in range(3):
+        old[number].sendall(get(f"/old?{number}"))
+        rig.connect().sendall(get("/new?0"))
+    rig.pump()
+
+    assert order[:8].count("/new") == 3
+    assert order.count("/old") == 33
