@@ -20,6 +20,7 @@ from gthreadsrv.master.slots import Registry, Vacancy, Worker, WorkerState
 from gthreadsrv.master.spawn import spawn
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady, open_channel
 from gthreadsrv.worker.context import WorkerContext
+from gthreadsrv.worker.watchdog import BEAT_S
 from gthreadsrv_metrics.layout import S_HEARTBEAT
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Revision:
         """The part the fleet decides by."""
         return Terms(
             self.target,
-            self.settings.timeout,
+            # In the best of health a heartbeat is up to a beat old.
+            self.settings.timeout and self.settings.timeout + BEAT_S,
             self.settings.graceful_timeout,
             self.settings.boot_timeout,
         )

@@ -173,8 +173,9 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting(
         "timeout", TIMES, ("-t", "--timeout"), "SECONDS", convert.seconds, _SECONDS,
-        "replace a worker whose interpreter has stood still for this long, its stacks logged; "
-        "0 is never",
+        "a request that has sent nothing for this long is logged with its stack, interrupted, and "
+        "answered 504; a worker in which one stays stuck, or whose interpreter stands still, is "
+        "replaced; 0 is never",
     ),
     Setting(
         "graceful_timeout", TIMES, ("--graceful-timeout",), "SECONDS", convert.seconds, _SECONDS,

@@ -23,6 +23,7 @@ from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
 from gthreadsrv.worker.drain import Drain
 from gthreadsrv.worker.intake import Intake
 from gthreadsrv.worker.offspring import let_go_in_children
+from gthreadsrv.worker.overdue import Overdue
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pool import Pool
 from gthreadsrv.worker.ports import Port, TrustedPeers
@@ -70,7 +71,8 @@ def run_worker(context: WorkerContext) -> int:
         whole=lambda: bool(context.board.master_cells[M_SHUTTING_DOWN]),
     )
     threads = _threads(context, app, pool, ports, drain)
-    beat = _Beat(context.channel, pool, slot)
+    overdue = Overdue(threads, settings.timeout, context.channel, logs.get_logger())
+    beat = _Beat(context.channel, pool, slot, overdue)
     watchdog = Watchdog(
         pool,
         slot,
@@ -162,9 +164,10 @@ def _threads(
 
 
 class _Beat:
-    """What goes with a heartbeat: the kernel's numbers, and the request limit."""
+    """What goes with a heartbeat: the kernel's numbers, and the limits of requests."""
 
-    def __init__(self, channel: WorkerChannel, pool: Pool, slot: SlotRow) -> None:
+    def __init__(self, channel: WorkerChannel, pool: Pool, slot: SlotRow, overdue: Overdue) -> None:
+        self._overdue = overdue
         self._channel = channel
         self._pool = pool
         self._times = OwnTimes(slot)
@@ -172,6 +175,7 @@ class _Beat:
 
     def __call__(self) -> None:
         self._times.record()
+        self._overdue.look(monotonic())
         if self._pool.limit_reached and not self._asked:
             self._asked = True
             self._channel.send(RetireRequested("max_requests"))

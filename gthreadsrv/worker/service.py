@@ -19,6 +19,7 @@ from gthreadsrv.log import access_log
 from gthreadsrv.log.context import bind_new, bind_request
 from gthreadsrv.log.context import clear as unbind_request
 from gthreadsrv.worker.connection import IDLE, WRITING, State
+from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in, take_back
 from gthreadsrv.worker.offspring import leave_child
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pool import PACE_WEIGHT
@@ -85,6 +86,27 @@ class Service:
         self._encoder = encoder
         self._log = log
 
+        self.exchange: Exchange | None = None
+        """The latest one; it runs while `row.since` is set.  The watchdog looks at it."""
+        self.interrupted_since = 0.0
+        """The `row.since` of the request that the watchdog has interrupted; else 0."""
+        self.interruptions_landed = 0
+        self.interruptions_counted = 0
+        """Of those, what the watchdog has counted."""
+
+    def interrupt(self, ident: int, since: float) -> None:
+        """Raise `RequestTimeoutError` in this service's thread.  The watchdog.
+
+        The thread may end the request at the same moment: `run` takes back what it has not
+        met by then, since outside of the application it would break the server.
+        """
+        self.interrupted_since = since
+        raise_in(ident)
+
+    def _settle_interruption(self) -> None:
+        self.interrupted_since = 0.0
+        take_back()
+
     def enter_thread(self) -> None:
         """Make the row that of the calling thread."""
         self.row.attach(threading.get_native_id())
@@ -124,6 +146,7 @@ class Service:
             wall_ns // 1_000_000_000,
             head.keep_alive and self._keeps_alive and not pool.closing,
         )
+        self.exchange = exchange
         environ = connection.port.environs.build(
             head,
             body,
@@ -154,14 +177,18 @@ class Service:
                     close = getattr(result, "close", None)
                     if close is not None:
                         close()
-        except ClientGoneError:
+        except ClientGoneError as error:
             if not wire.lost:
                 # One that the application has kept from another request.
-                exchange = self._fail(connection, head, exchange)
+                exchange = self._fail(connection, head, exchange, error)
         except BaseException as error:  # noqa: BLE001 - the application may raise anything
+            if self.interrupted_since:
+                self._settle_interruption()
             if pool.forked:
                 leave_child(error)
-            exchange = self._fail(connection, head, exchange)
+            exchange = self._fail(connection, head, exchange, error)
+        if self.interrupted_since:
+            self._settle_interruption()
         if pool.forked:
             leave_child(None)
         done = monotonic()
@@ -226,16 +253,28 @@ class Service:
         self._end(connection, self._close_reason(exchange), lingering=head.keep_alive)
         return None, done
 
-    def _fail(self, connection: Connection, head: RequestHead, exchange: Exchange) -> Exchange:
+    def _fail(
+        self,
+        connection: Connection,
+        head: RequestHead,
+        exchange: Exchange,
+        error: BaseException,
+    ) -> Exchange:
         """Log the application's exception and answer for it, if that can still be done."""
-        self.row.count_error("application_error")
-        self._log.error(
-            "application failed",
-            method=head.method,
-            target=head.target,
-            client=connection.peer[0],
-            exc_info=True,
-        )
+        if isinstance(error, RequestTimeoutError):
+            # Logged with its stack already.  The client may ask another server again.
+            self.interruptions_landed += 1
+            code, text = 504, b"Gateway Timeout\n"
+        else:
+            code, text = 500, b"Internal Server Error\n"
+            self.row.count_error("application_error")
+            self._log.error(
+                "application failed",
+                method=head.method,
+                target=head.target,
+                client=connection.peer[0],
+                exc_info=error,
+            )
         if exchange.started:
             # The client has a status already; only a cut connection can tell it more.
             exchange.cut = True
@@ -249,8 +288,8 @@ class Service:
             exchange.keep_alive,
         )
         try:
-            answer.start_response(phrase(500), _TEXT)
-            answer.send_result([b"Internal Server Error\n"])
+            answer.start_response(phrase(code), _TEXT)
+            answer.send_result([text])
         except ClientGoneError:
             pass
         return answer

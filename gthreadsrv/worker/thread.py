@@ -28,12 +28,14 @@ EXIT_BUG = 70
 class PoolThread:
     """A thread with its own parser, its own scoreboard row, and a place to be parked."""
 
-    __slots__ = ("_intake", "_pool", "_service", "_thread", "task", "wake")
+    __slots__ = ("_intake", "_pool", "_thread", "name", "service", "task", "wake")
 
     def __init__(self, name: str, pool: Pool, intake: Intake, service: Service) -> None:
         self._pool = pool
         self._intake = intake
-        self._service = service
+        self.name = name
+        self.service = service
+        """What serves on this thread."""
         self.task: Connection | Order | None = None
         """What to do after `wake`; written by whoever takes the thread off the idle list."""
         self.wake = threading.Lock()
@@ -61,11 +63,11 @@ class PoolThread:
         except BaseException as error:  # noqa: BLE001 - our own bug: nothing may pass unseen
             # A pool that lost a thread in an unknown state may have no leader any more;
             # the master replaces a worker that ends.
-            self._service.log_bug(error)
+            self.service.log_bug(error)
             os._exit(EXIT_BUG)
 
     def _work(self) -> None:
-        self._service.enter_thread()
+        self.service.enter_thread()
         leads = self._pool.enlist(self)
         while True:
             if leads:
@@ -110,7 +112,7 @@ class PoolThread:
     def _serve(self, connection: Connection, now: float) -> bool:
         """Serve ``connection``'s request, and those right behind it; True to lead next."""
         while True:
-            state, now = self._service.run(connection, self._intake, now)
+            state, now = self.service.run(connection, self._intake, now)
             turn = self._pool.settle(self, connection, state, now)
             if turn is not AGAIN:
                 return turn is LEAD

@@ -66,6 +66,11 @@ class Exchange:
         "status",
     )
 
+    @property
+    def head(self) -> RequestHead:
+        """The request's."""
+        return self._head
+
     # Bound by `_encode`, before `started` is set: a store less for each is worth it here.
     _framing: int
     _remaining: int

@@ -103,6 +103,11 @@ class ThreadRow:
         """Say which kernel thread serves this row, for its CPU time."""
         self._cells[T_NATIVE_ID] = native_id
 
+    @property
+    def since(self) -> float:
+        """When the thread became busy, in CLOCK_MONOTONIC seconds; 0 when it is free."""
+        return self._since
+
     def begin(self, now: float) -> None:
         """The thread is busy from ``now``, in CLOCK_MONOTONIC seconds."""
         cells = self._cells

@@ -1,0 +1,37 @@
+"""An exception raised in another thread, and taken back when it comes too late.
+
+CPython delivers it when that thread next runs Python code (PyThreadState_SetAsyncExc).  ctypes
+is imported when it is first needed: most workers never interrupt anybody.
+"""
+
+from __future__ import annotations
+
+import threading
+
+__all__ = ["RequestTimeoutError", "raise_in", "take_back"]
+
+
+class RequestTimeoutError(BaseException):
+    """Raised in the application when its request is past `--timeout`.
+
+    Not an Exception: what an application does about its own errors is not meant for this.
+    """
+
+
+def raise_in(ident: int) -> bool:
+    """Have `RequestTimeoutError` raised in a thread; False when there is no such thread."""
+    import ctypes
+
+    kind = ctypes.py_object(RequestTimeoutError)
+    return bool(ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), kind) == 1)
+
+
+def take_back() -> None:
+    """Make sure that none is on its way to the calling thread."""
+    import ctypes
+
+    try:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), None)
+    except RequestTimeoutError:
+        # It came on the way here; there is at most one.
+        return

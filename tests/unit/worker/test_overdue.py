@@ -1,0 +1,146 @@
+"""When a running request is called overdue, and what is done about it, step by step."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from gthreadsrv.worker.channel import RetireRequested
+from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in, take_back
+from gthreadsrv.worker.overdue import INTERRUPT_GRACE_S, Overdue
+from tests.unit.worker.rig import GET, Rig
+
+TIMEOUT_S = 30.0
+
+
+class Stage:
+    """One pool thread's request, as the watchdog sees it."""
+
+    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+        self.counted: list[str] = []
+        self.logged: list[dict[str, Any]] = []
+        self.sent: list[object] = []
+        self.interrupts: list[float] = []
+        self.row = SimpleNamespace(since=0.0, count_timeout=self.counted.append)
+        self.service = SimpleNamespace(
+            row=self.row,
+            exchange=SimpleNamespace(sent=0, head=SimpleNamespace(method="GET", target="/x")),
+            interruptions_landed=0,
+            interruptions_counted=0,
+            interrupt=lambda _ident, since: self.interrupts.append(since),
+        )
+        thread = SimpleNamespace(
+            service=self.service, ident=threading.get_ident(), name="gthreadsrv-0"
+        )
+        self.overdue = Overdue(
+            cast("Any", [thread]),
+            timeout_s,
+            cast("Any", SimpleNamespace(send=self.sent.append)),
+            cast("Any", SimpleNamespace(error=lambda _event, **kw: self.logged.append(kw))),
+        )
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def test_a_request_within_its_time_is_left_alone(stage: Stage) -> None:
+    stage.row.since = 100.0
+    stage.overdue.look(101.0)
+    stage.overdue.look(100.0 + TIMEOUT_S)
+    assert stage.counted == []
+
+
+def test_an_overdue_request_is_logged_and_interrupted_once_and_its_worker_replaced_once(
+    stage: Stage,
+) -> None:
+    stage.row.since = 100.0
+    late = 100.1 + TIMEOUT_S
+    stage.overdue.look(late)
+    stage.overdue.look(late + INTERRUPT_GRACE_S)
+    assert stage.counted == ["logged"]
+    assert stage.interrupts == [100.0]
+    assert stage.logged[0]["target"] == "/x"
+    assert "test_overdue.py" in stage.logged[0]["stack"]
+
+    for seconds in (0.1, 1.0, 50.0):
+        stage.overdue.look(late + INTERRUPT_GRACE_S + seconds)
+    assert stage.counted == ["logged", "worker_replaced"]
+    assert stage.sent == [RetireRequested("request_timeout")]
+
+
+def test_a_request_that_sends_has_its_time_anew(stage: Stage) -> None:
+    stage.row.since = 100.0
+    for turn in range(1, 5):
+        stage.overdue.look(100.0 + turn * TIMEOUT_S)
+        stage.service.exchange.sent += 1
+    assert stage.counted == []
+
+    stage.overdue.look(100.0 + 4 * TIMEOUT_S)
+    stage.overdue.look(100.1 + 5 * TIMEOUT_S)
+    assert stage.counted == ["logged"]
+
+
+def test_an_interruption_counts_when_it_has_reached_the_application(stage: Stage) -> None:
+    stage.row.since = 100.0
+    stage.overdue.look(101.0 + TIMEOUT_S)
+    stage.service.interruptions_landed = 1
+    stage.row.since = 0.0
+    stage.overdue.look(102.0 + TIMEOUT_S)
+    stage.overdue.look(103.0 + TIMEOUT_S)
+    assert stage.counted == ["logged", "interrupted"]
+
+
+def test_the_next_request_of_the_thread_has_its_own_time(stage: Stage) -> None:
+    stage.row.since = 100.0
+    stage.overdue.look(101.0 + TIMEOUT_S)
+    stage.row.since = 102.0 + TIMEOUT_S
+    stage.overdue.look(103.0 + TIMEOUT_S + INTERRUPT_GRACE_S)
+    assert stage.counted == ["logged"]
+
+
+def test_no_timeout_is_never() -> None:
+    stage = Stage(0.0)
+    stage.row.since = 100.0
+    stage.overdue.look(1e9)
+    assert stage.counted == []
+
+
+def test_an_interruption_that_comes_too_late_is_taken_back() -> None:
+    """Whether it waits for the thread or meets it on the way, nothing is raised afterwards."""
+    assert raise_in(0) is False
+    take_back()
+    try:
+        raise_in(threading.get_ident())
+    except RequestTimeoutError:
+        pass
+    take_back()
+
+
+@pytest.mark.parametrize("step", ["before", "inside"])
+def test_a_request_that_ends_as_it_is_interrupted_breaks_nothing(
+    make_rig: Any, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The thread takes back what it has not met, and serves on."""
+    taken_back: list[int] = []
+    rig: Rig
+
+    def app(_environ: Any, start_response: Any) -> list[bytes]:
+        rig.service.interrupted_since = 1.0
+        if step == "inside":
+            raise RequestTimeoutError
+        start_response("200 OK", [])
+        return [b"done"]
+
+    rig = make_rig(app)
+    monkeypatch.setattr("gthreadsrv.worker.service.take_back", lambda: taken_back.append(1))
+    answer = rig.exchange(GET)
+    assert answer.startswith(b"HTTP/1.1 504" if step == "inside" else b"HTTP/1.1 200")
+    assert taken_back == [1]
+    assert rig.service.interrupted_since == 0.0
+    assert rig.service.interruptions_landed == (step == "inside")
+    assert rig.errors() == {}
