@@ -16,6 +16,15 @@ from tests.unit.worker.rig import GET, Rig
 TIMEOUT_S = 30.0
 
 
+class FakeThread:
+    """A pool thread that is this one."""
+
+    def __init__(self, service: object) -> None:
+        self.service = service
+        self.ident = threading.get_ident()
+        self.name = "gthreadsrv-0"
+
+
 class Stage:
     """One pool thread's request, as the watchdog sees it."""
 
@@ -32,9 +41,7 @@ class Stage:
             interruptions_counted=0,
             interrupt=lambda _ident, since: self.interrupts.append(since),
         )
-        thread = SimpleNamespace(
-            service=self.service, ident=threading.get_ident(), name="gthreadsrv-0"
-        )
+        thread = FakeThread(self.service)
         self.overdue = Overdue(
             cast("Any", [thread]),
             timeout_s,
