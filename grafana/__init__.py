@@ -1,0 +1,1 @@
+"""Dashboards as code; a development tool of the checkout, in no wheel."""
