@@ -48,9 +48,11 @@ lint: $(TEST_STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m gthreadsrv.settings.reference --check README.md
+	PYTHONPATH=metrics $(BIN)/python -m grafana.source --check
 
 reference: $(TEST_STAMP)
 	$(BIN)/python -m gthreadsrv.settings.reference --write README.md
+	PYTHONPATH=metrics $(BIN)/python -m grafana.source --write
 
 fuzz: $(TEST_STAMP)
 	$(BIN)/python -m tests.fuzz.differential

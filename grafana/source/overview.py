@@ -252,7 +252,7 @@ _SATURATION: Final = Row(
             empty="where the server listens on unix sockets only: their clients wait instead.",
         ),
         lines(
-            "Workers ready",
+            "Workers ready over time",
             "Workers ready, and wanted, of all instances.",
             "The gap is workers that boot or do not. During a reload there are more than wanted"
             " for a moment.",
