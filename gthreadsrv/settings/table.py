@@ -195,7 +195,8 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting(
         "body_timeout", TIMES, ("--body-timeout",), "SECONDS", convert.seconds, _SECONDS,
-        "longest pause inside a request's body; 0 is no limit",
+        "longest pause inside a request's body, which must also bring 500 bytes a second on the "
+        "whole, counted from when both this and --header-timeout have passed; 0 is no limit",
     ),
     Setting(
         "write_timeout", TIMES, ("--write-timeout",), "SECONDS", convert.seconds, _SECONDS,

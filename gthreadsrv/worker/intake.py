@@ -40,12 +40,15 @@ if TYPE_CHECKING:
     from gthreadsrv.worker.ports import Port
     from gthreadsrv.worker.service import Service
 
-__all__ = ["FRESH_S", "Intake"]
+__all__ = ["BODY_BYTES_PER_S", "FRESH_S", "Intake"]
 
 _RECEIVE_BYTES = 16 * 1024
 """One read of a head: four times what browsers send with all their cookies."""
 
 _RECEIVE_BODY_BYTES = 256 * 1024
+
+BODY_BYTES_PER_S = 500
+"""What a body must bring on the whole, beyond the time of a head and of one pause."""
 
 FRESH_S = 0.02
 """How long a thread is kept for a new connection that is still silent.
@@ -218,8 +221,6 @@ class Intake:
         if not self._may_accept(now):
             self.close_ports()
             return None
-        if len(pool.connections) >= self._settings.worker_connections:
-            self._evict()
         try:
             sock, peer = port.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -233,6 +234,9 @@ class Intake:
             pool.resume_at = now + 1.0
             self.close_ports()
             return None
+        if len(pool.connections) >= self._settings.worker_connections:
+            # Only now: had another worker been quicker, one would be closed for nothing.
+            self._evict()
         if pool.events:
             # More may wait. They take turns with the connections that are here already: one
             # accept in each round of the poller would be a second's wait for the last of them.
@@ -343,8 +347,13 @@ class Intake:
         if complete:
             return ACTIVE
         patience = self._patience
-        if connection.body is not None:
-            self._pool.expect(connection, connection.read_at + patience.body_s)
+        body = connection.body
+        if body is not None:
+            # The longest pause; and on the whole no slower than the rate, or a byte now and then
+            # would hold a connection for as long as a client likes.
+            whole_s = patience.head_s + patience.body_s + body.received / BODY_BYTES_PER_S
+            deadline = min(connection.read_at + patience.body_s, connection.first_read + whole_s)
+            self._pool.expect(connection, deadline)
         else:
             # From the first byte, not the last: a head sent byte by byte gains no time.
             self._pool.expect(connection, connection.first_read + patience.head_s)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gthreadsrv.worker.connection import State
+from gthreadsrv.worker.intake import BODY_BYTES_PER_S
 from gthreadsrv.worker.wire import Wire
 from tests.unit.worker.rig import GET, at_end, drained, get, hello, wait_until
 
@@ -246,11 +247,11 @@ def test_a_body_must_not_stand_still(make_rig: MakeRig, clock: Clock) -> None:
     """The time runs from the last byte: a slow upload is no dead one."""
     rig = make_rig(body_timeout=30.0)
     client = rig.connect()
-    rig.exchange(POST_HEAD, client)
+    rig.exchange(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n", client)
     for _ in range(9):
         clock.advance(29)
         sweep(rig)
-        assert rig.exchange(b"x", client) == b""
+        assert rig.exchange(b"x" * 29 * BODY_BYTES_PER_S, client) == b""
     clock.advance(30)
     sweep(rig)
 
@@ -282,6 +283,25 @@ def test_the_next_head_has_its_own_time_after_a_slow_request(
     clock.advance(9)
     sweep(rig)
     assert rig.exchange(GET[20:], client).startswith(b"HTTP/1.1 200")
+
+
+def test_a_body_that_trickles_is_given_up(make_rig: MakeRig, clock: Clock) -> None:
+    """No pause is too long, and yet it will never end; at the least rate it may go on."""
+    rig = make_rig(header_timeout=10.0, body_timeout=30.0)
+    slow, steady = rig.connect(), rig.connect()
+    for client in (slow, steady):
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+    rig.pump()
+    for _ in range(5):
+        clock.advance(10)
+        sweep(rig)
+        slow.sendall(b"x")
+        steady.sendall(b"x" * 10 * BODY_BYTES_PER_S)
+        rig.pump()
+
+    assert drained(slow).startswith(b"HTTP/1.1 408 ")
+    assert drained(steady) == b""
+    assert rig.errors() == {"read_timeout": 1}
 
 
 def test_the_next_body_has_its_own_time_after_a_slow_request(
