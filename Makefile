@@ -14,7 +14,8 @@ PROGRAMS := curl nginx prometheus promtool wrk
 APT_PACKAGES := ca-certificates curl nginx-light prometheus wrk
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help serve test lint test-deps test-pythons fuzz bench bench-scaling bench-own bench-deps soak reference clean
+.PHONY: help serve test lint test-deps test-pythons fuzz bench bench-scaling bench-own bench-deps soak situations \
+    reference clean
 
 help:
 	@echo 'make serve         serve the demo on http://127.0.0.1:8000, metrics on port 9180'
@@ -29,6 +30,7 @@ help:
 	@echo 'make bench-own     what the server costs: fairness, idle, boot, metrics, scrapes'
 	@echo 'make bench-deps    install what make bench needs (apt)'
 	@echo 'make soak          ten thousand restarts of workers, some twenty minutes'
+	@echo 'make situations    which alert fires in which staged situation, some ten minutes'
 	@echo 'make clean         remove what these commands made'
 
 serve: $(SERVE_STAMP)
@@ -77,6 +79,9 @@ bench-own: $(TEST_STAMP)
 
 soak: $(TEST_STAMP)
 	$(BIN)/python -m tests.bench.restarts
+
+situations: $(TEST_STAMP)
+	$(BIN)/python -m tests.bench.situations
 
 test-pythons:
 	tests/pythons.sh
