@@ -211,6 +211,12 @@ def stuck(server: Server, stack: ExitStack) -> None:
     stack.enter_context(server.connect()).request("GET", "/sleep?n=90")
 
 
+def timing_out(server: Server, stack: ExitStack) -> None:
+    """Two clients whose requests wait for what never comes, in Python."""
+    stack.enter_context(load(server, "/wait?n=90", 2))
+    stack.enter_context(load(server, "/sleep?n=0.01", 2, 0.05))
+
+
 def failing(server: Server, stack: ExitStack) -> None:
     """One request in seven fails."""
     stack.enter_context(load(server, "/sleep?n=0", 1, 0.05))
@@ -272,6 +278,10 @@ SITUATIONS = (
     Situation("reload fails", bad_reload, ("ReloadFailed",), app="deployed:app"),
     Situation(
         "request stuck", stuck, ("RequestStuck",), threads=4, arguments=("--timeout", "3")
+    ),
+    Situation(
+        "requests time out", timing_out, ("RequestTimeouts",), ("RequestStuck", "HighErrorRate"),
+        threads=4, arguments=("--timeout", "3"),
     ),
     Situation("requests fail", failing, ("HighErrorRate",)),
     Situation("server gone", gone, ("Down",)),

@@ -28,6 +28,13 @@ def compute(seconds: float) -> None:
         sum(range(500))
 
 
+def wait(seconds: float) -> None:
+    """Look again and again, as for a lock in a database."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def keep(megabytes: float) -> None:
     """Take memory and keep it."""
     kept.append(b"x" * int(megabytes * 1024 * 1024))
@@ -48,6 +55,8 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
     amount = float(parse_qs(environ["QUERY_STRING"]).get("n", ["0"])[0])
     if path == "/sleep":
         time.sleep(amount)
+    elif path == "/wait":
+        wait(amount)
     elif path == "/compute":
         compute(amount)
     elif path == "/keep":
