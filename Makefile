@@ -15,7 +15,7 @@ APT_PACKAGES := ca-certificates curl nginx-light prometheus wrk
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: help serve test lint test-deps test-pythons fuzz bench bench-scaling bench-own bench-deps soak situations \
-    reference clean
+    reference check-grafana screenshots clean
 
 help:
 	@echo 'make serve         serve the demo on http://127.0.0.1:8000, metrics on port 9180'
@@ -31,6 +31,8 @@ help:
 	@echo 'make bench-deps    install what make bench needs (apt)'
 	@echo 'make soak          ten thousand restarts of workers, some twenty minutes'
 	@echo 'make situations    which alert fires in which staged situation, some ten minutes'
+	@echo 'make check-grafana hold the dashboards to Grafana'"'"'s own types (needs npm)'
+	@echo 'make screenshots   draw the dashboards from a live server (needs npm and Chromium)'
 	@echo 'make clean         remove what these commands made'
 
 serve: $(SERVE_STAMP)
@@ -76,6 +78,13 @@ bench-own: $(TEST_STAMP)
 	for name in fairness idle boot metrics_cost exporter; do \
 	    $(BIN)/python -m tests.bench.$$name || exit 1; \
 	done
+
+check-grafana: $(TEST_STAMP)
+	PYTHONPATH=metrics $(BIN)/python -m grafana.typecheck
+
+screenshots: $(TEST_STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fast,test,screenshots]'
+	PYTHONPATH=metrics $(BIN)/python -m grafana.pictures
 
 soak: $(TEST_STAMP)
 	$(BIN)/python -m tests.bench.restarts

@@ -103,7 +103,6 @@ class Dashboard:
                 "multi": False,
                 "includeAll": False,
                 "options": [],
-                "current": {},
             },
             # Without a pattern for all, so that `up` is that of the server's own jobs.
             _query("job", f"label_values({info}, job)", all_value=""),
@@ -141,7 +140,6 @@ def _query(
         "type": "query",
         "datasource": DATASOURCE,
         "query": {"qryType": 1, "query": query, "refId": f"variable-{name}"},
-        "definition": query,
         "regex": "",
         "hide": 0,
         "refresh": 2,  # with the time range: what has been there in it
@@ -149,10 +147,11 @@ def _query(
         "multi": several,
         "includeAll": several,
         "options": [],
-        "current": {"selected": True, "text": ["All"], "value": ["$__all"]} if several else {},
     }
-    if several and all_value:
-        made["allValue"] = all_value
+    if several:
+        made["current"] = {"selected": True, "text": ["All"], "value": ["$__all"]}
+        if all_value:
+            made["allValue"] = all_value
     return made
 
 

@@ -129,7 +129,7 @@ _WELL: Final = Row(
 )  # fmt: skip
 
 _REQUESTS: Final = Row(
-    "Requests",
+    "Requests and answers",
     (
         lines(
             "Responses by class",
@@ -252,7 +252,7 @@ _SATURATION: Final = Row(
             empty="where the server listens on unix sockets only: their clients wait instead.",
         ),
         lines(
-            "Workers ready over time",
+            "Workers by state",
             "Workers ready, and wanted, of all instances.",
             "The gap is workers that boot or do not. During a reload there are more than wanted"
             " for a moment.",

@@ -339,7 +339,6 @@ def table(
         "showHeader": True,
         "cellHeight": "sm",
         "frameIndex": 0,
-        "footer": {"show": False, "reducer": ["sum"], "countRows": False, "fields": []},
     }
     if sort:
         options["sortBy"] = [{"displayName": sort, "desc": descending}]

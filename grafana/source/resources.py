@@ -132,6 +132,7 @@ _CPU_ROW: Final = Row(
             " each gets its turn.",
             [Query(_CPU, "{{instance}}"), Query(_CPU_LIMIT, "limit of {{instance}}")],
             unit="short", colors=(limit_line("/limit of .*/"),), alerts=("CPUThrottled",),
+            empty="of limits, where the container has none.",
         ),
         lines(
             "Throttled",
@@ -223,6 +224,7 @@ _MEMORY: Final = Row(
                 limit_line("limit"),
             ),
             alerts=("MemoryNearLimit",),
+            empty="of charged and limit, where there is no memory control group or no limit.",
         ),
         lines(
             "Open files by worker",

@@ -142,7 +142,7 @@ _THREADS: Final = Row(
         bars(
             "Busy now",
             "Share of each worker's threads that serve a request at this moment.",
-            "The picture of the moment: all full, or one?",
+            "The picture of the moment: all full is a lack of capacity, one full is that worker's.",
             [
                 Query(
                     f"{total(metric('threads_busy', WORKER), 'worker')}"

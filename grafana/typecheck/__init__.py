@@ -1,0 +1,1 @@
+"""Checks the dashboards against Grafana's own TypeScript types; a development tool."""
