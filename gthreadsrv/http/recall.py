@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from gthreadsrv.http.errors import BadRequestError
 from gthreadsrv.http.grammar import METHODS
 from gthreadsrv.http.request import RequestHead
 
@@ -73,10 +74,14 @@ class Recall:
 class RecallingParser:
     """A `HeadParser` that asks another one only for what is new."""
 
-    __slots__ = ("_find", "_parser", "_recall")
+    __slots__ = ("_find", "_parser", "_recall", "_refuse_underscores")
 
-    def __init__(self, parser: HeadParser, recall: Recall) -> None:
+    def __init__(
+        self, parser: HeadParser, recall: Recall, *, refuse_underscores: bool = False
+    ) -> None:
+        """``refuse_underscores``: whether a field name with ``_`` is a bad request."""
         self._parser = parser
+        self._refuse_underscores = refuse_underscores
         self._recall = recall
         self._find = recall.find
 
@@ -91,6 +96,10 @@ class RecallingParser:
         if recalled is not None:
             return recalled
         request = self._parser.parse(head)
+        if self._refuse_underscores:
+            for name, _ in request.headers:
+                if b"_" in name:
+                    raise BadRequestError(f"field name {name.decode('latin-1')!r} holds _")
         match = _LINE(head)
         if match is not None:
             self._recall.keep(head[match.end() :], request)

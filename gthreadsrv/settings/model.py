@@ -48,6 +48,7 @@ class Settings:
 
     # HTTP
     http_parser: str = "auto"
+    header_map: str = "drop"
     limit_request_line: int = 8190
     limit_request_fields: int = 100
     limit_request_field_size: int = 8190

@@ -212,6 +212,12 @@ TABLE: tuple[Setting, ...] = (
         "auto takes httptools where it is installed",
     ),
     Setting(
+        "header_map", HTTP, ("--header-map",), "POLICY",
+        convert.choice("drop", "refuse", "dangerous"), "drop, refuse or dangerous",
+        "a field whose name holds _, which in the environ looks like its twin with -: left out, "
+        "answered 400, or passed on, for those whose proxies keep clients from sending such fields",
+    ),
+    Setting(
         "limit_request_line", HTTP, ("--limit-request-line",), "BYTES",
         convert.limit(HTTP_MAX, HTTP_MAX), f"a whole number from 0 to {HTTP_MAX}",
         "longest request line; 0 is the most there is, 1 MiB",

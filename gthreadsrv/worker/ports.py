@@ -76,6 +76,7 @@ class Port:
         *,
         multithread: bool,
         multiprocess: bool,
+        pass_underscores: bool = False,
     ) -> None:
         self.sock = listener.sock
         self.fd = listener.sock.fileno()
@@ -96,6 +97,7 @@ class Port:
             server_port=port or "80",
             multithread=multithread,
             multiprocess=multiprocess,
+            pass_underscores=pass_underscores,
         )
 
     def accept(self) -> tuple[socket.socket, tuple[str, str]]:

@@ -131,6 +131,7 @@ def _ports(context: WorkerContext) -> dict[int, Port]:
             trusted,
             multithread=settings.threads > 1,
             multiprocess=settings.workers > 1,
+            pass_underscores=settings.header_map == "dangerous",
         )
         ports[port.fd] = port
     return ports
@@ -157,7 +158,11 @@ def _threads(
     for index in range(settings.threads):
         row = context.board.thread(context.slot, index)
         service = Service(app, pool, row, settings, encoder, log)
-        parser = RecallingParser(make_parser(settings.http_parser, limits), recall)
+        parser = RecallingParser(
+            make_parser(settings.http_parser, limits),
+            recall,
+            refuse_underscores=settings.header_map == "refuse",
+        )
         intake = Intake(pool, settings, limits, ports, parser, service, drain)
         threads.append(PoolThread(f"gthreadsrv-{index}", pool, intake, service))
     return threads

@@ -33,7 +33,7 @@ _SECURE_HEADERS = (
 class EnvironBuilder:
     """Builds environs for one listener of one worker."""
 
-    __slots__ = ("_base", "_keys", "_plain", "_trusting")
+    __slots__ = ("_base", "_keys", "_pass_underscores", "_plain", "_trusting")
 
     def __init__(
         self,
@@ -43,7 +43,10 @@ class EnvironBuilder:
         multithread: bool,
         multiprocess: bool,
         scheme: str = "http",
+        pass_underscores: bool = False,
     ) -> None:
+        """``pass_underscores``: whether names with ``_`` reach the application."""
+        self._pass_underscores = pass_underscores
         self._keys: dict[bytes, str] = {}
         # Marks on kept environs: this listener's, by whether the peer is believed.
         self._plain, self._trusting = object(), object()
@@ -148,10 +151,13 @@ class EnvironBuilder:
         take for their own configuration.
         """
         text = name.decode("latin-1").upper()
-        if "_" in text or text == "PROXY":
+        if ("_" in text and not self._pass_underscores) or text == "PROXY":
             key = ""
         elif text in ("CONTENT-TYPE", "CONTENT-LENGTH"):
             key = text.replace("-", "_")
+        elif text in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            # Framing is never a matter of trust.
+            key = ""
         else:
             key = "HTTP_" + text.replace("-", "_")
         if len(self._keys) < _LEARN_MAX:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.system.client import Connection, build_request
-from tests.system.conftest import Combination
+from tests.system.conftest import Combination, Servers
 from tests.system.harness import Server
 
 HOST = b"Host: server\r\n"
@@ -159,3 +159,15 @@ def test_answer_survives_a_client_that_goes_on_sending(web: Server) -> None:
     with web.connect() as connection:
         connection.send(REFUSED["large body"][1])
         send_and_read_refusal(connection, b"x" * 1_000_000, 413)
+
+
+def test_names_with_underscores_are_refused_when_that_is_wanted(serve: Servers) -> None:
+    """By the setting of gunicorn's name: 400, also for a client whose fields are known."""
+    server = serve("behaviours:app", "--header-map", "refuse")
+    for _ in range(2):
+        with server.connect() as connection:
+            connection.request("GET", "/hello", {"X_User": "admin"})
+            assert connection.response().status == 400
+        with server.connect() as connection:
+            connection.request("GET", "/hello", {"X-User": "admin"})
+            assert connection.response().status == 200

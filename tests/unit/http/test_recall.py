@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gthreadsrv.http import HeadParser, Limits, ProtocolError, RequestHead, make_parser
+from gthreadsrv.http.errors import BadRequestError
 from gthreadsrv.http.grammar import METHODS
 from gthreadsrv.http.recall import KNOWN_MAX, Recall, RecallingParser
 
@@ -166,3 +167,16 @@ def test_threads_share_what_they_know(parser: HeadParser) -> None:
     RecallingParser(other, recall).parse(head)
 
     assert other.asked == 0
+
+
+def test_names_with_underscores_are_refused_when_that_is_wanted(parser: HeadParser) -> None:
+    """Each time: what was refused is not remembered."""
+    plain = b"GET / HTTP/1.1\r\nHost: a\r\nX-User: 1\r\n\r\n"
+    head = plain.replace(b"X-User", b"X_User")
+    recall = Recall()
+    strict = RecallingParser(parser, recall, refuse_underscores=True)
+    for _ in range(2):
+        with pytest.raises(BadRequestError, match="X_User"):
+            strict.parse(head)
+    assert strict.recall(head) is None
+    assert strict.parse(plain).headers == [(b"Host", b"a"), (b"X-User", b"1")]

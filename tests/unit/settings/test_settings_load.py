@@ -91,6 +91,7 @@ FLAGS = [
     (["--log-file", "/var/log/y"], {"errorlog": "/var/log/y"}),
     (["--access-logformat", "%(h)s\t%(s)s"], {"access_log_format": "%(h)s\t%(s)s"}),
     (["--http-parser", "h11"], {"http_parser": "h11"}),
+    (["--header-map", "refuse"], {"header_map": "refuse"}),
     (["--forwarded-allow-ips", "10.0.0.0/8, ::1"], {"forwarded_allow_ips": ("10.0.0.0/8", "::1")}),
     (["--forwarded-allow-ips", "*"], {"forwarded_allow_ips": ("*",)}),
     (["--metrics-bind", "off"], {"metrics_bind": "off"}),

@@ -316,3 +316,20 @@ def test_kept_fields_give_the_same_environ(
             del environ["wsgi.input"]
         assert found == expected
         found.clear()
+
+
+def test_names_with_underscores_are_passed_on_when_that_is_wanted() -> None:
+    """But for what frames a body, and for Proxy."""
+    fields = [
+        (b"X_User", b"1"),
+        (b"Content_Length", b"7"),
+        (b"content_type", b"a/b"),
+        (b"Proxy", b"p"),
+    ]
+    assert "HTTP_X_USER" not in build(head(*fields))
+
+    environ = build(head(*fields), by=builder(pass_underscores=True))
+    assert environ["HTTP_X_USER"] == "1"
+    assert not {"CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY"} & set(
+        environ
+    )
