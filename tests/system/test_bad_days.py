@@ -259,3 +259,19 @@ def test_processes_that_a_stop_leaves(serve: Servers) -> None:
     assert server.wait_exit() == 0
     wait_until(lambda: not any(process_alive(pid) for pid in pids))
     assert not server.logged("exporter died")
+
+
+def test_a_worker_that_is_stopped_is_replaced(serve: Servers) -> None:
+    """As a debugger or a frozen container does it: no heartbeat, no answer to ABRT, so KILL."""
+    server = serve(
+        "behaviours:app", "--timeout", "1", workers=2, threads=2, metrics=True, allow_errors=True
+    )
+    stopped, other = server.wait_workers(2)
+    os.kill(stopped, signal.SIGSTOP)
+    server.wait_log("worker ready", 3)
+    wait_until(lambda: not process_alive(stopped), what="the stopped worker is gone")
+
+    for _ in range(20):
+        assert server.get("/hello").body == b"hello\n"
+    assert other in server.wait_workers(2)
+    assert server.sample("gthreadsrv_worker_exits_total", reason="heartbeat") == 1
