@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from gthreadsrv import __version__
+from gthreadsrv.ctl.advise import advise
 from gthreadsrv.ctl.asking import metrics_port
 from gthreadsrv.ctl.health import health
 from gthreadsrv.errors import GthreadsrvError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 5.0
 _LONGEST_S = 3600.0
+_WINDOW_S = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         where = _where(options.metrics_bind, options.config)
+        if options.command == "advise":
+            return advise(where, options.timeout, options.seconds)
         return health(where, options.timeout, ready=options.ready)
     except GthreadsrvError as error:
         sys.stderr.write(f"gthreadsrvctl: error: {error}\n")
@@ -50,6 +54,26 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--ready", action="store_true", help="ask whether requests should be sent here now"
     )
+    _where_options(command)
+    command = commands.add_parser(
+        "advise",
+        help="say what limits the server now, and which setting to change",
+        description="Look at the metrics page twice and say in plain words what limits the "
+        "server, with the numbers it rests on; nothing when there is nothing to say.",
+    )
+    command.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=_WINDOW_S,
+        metavar="SECONDS",
+        help="how long to watch [%(default)g]",
+    )
+    _where_options(command)
+    return parser
+
+
+def _where_options(command: argparse.ArgumentParser) -> None:
+    """Add what every command needs to find the server."""
     command.add_argument(
         "--metrics-bind",
         metavar="ADDRESS",
@@ -64,7 +88,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long to wait for the answer [%(default)g]",
     )
-    return parser
 
 
 def _seconds(text: str) -> float:

@@ -1,0 +1,138 @@
+"""What is said of each kind of shortage, and that nothing is said of a server that is well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gthreadsrv_metrics.advice import Window, advise
+from gthreadsrv_metrics.catalogue import CATALOGUE
+
+SECONDS = 10.0
+CORES = 4.0
+MIB = 2.0**20
+
+# Four workers of four threads, a quarter busy, over ten seconds.
+WELL: dict[str, float] = {
+    "worker_up": 4,
+    "threads": 16,
+    "config_threads": 4,
+    "thread_busy_seconds_total": 40,
+    "request_cpu_seconds_total": 5,
+    "worker_cpu_seconds_total": 6,
+    "saturated_seconds_total": 0,
+    "request_queue_seconds_count": 1000,
+    "request_queue_seconds_sum": 0.5,
+    "listener_backlog": 0,
+    "listener_backlog_limit": 2048,
+    "listener_drops_total": 0,
+    "cgroup_memory_limit_bytes": 512 * MIB,
+    "cgroup_memory_usage_bytes": 200 * MIB,
+    "worker_proportional_memory_bytes": 150 * MIB,
+}
+WAITING = {
+    "thread_busy_seconds_total": 158,
+    "saturated_seconds_total": 36,
+    "request_queue_seconds_sum": 300,
+}
+
+
+def window(**changes: float) -> Window:
+    after: dict[str, Any] = {
+        f"gthreadsrv_{name}": {(): float(value)} for name, value in {**WELL, **changes}.items()
+    }
+    return Window({}, after, SECONDS, CORES)
+
+
+def limits(**changes: float) -> list[str]:
+    return [advice.limit for advice in advise(window(**changes))]
+
+
+def test_nothing_is_said_of_a_server_that_is_well() -> None:
+    assert limits() == []
+
+
+def test_nothing_is_said_of_an_idle_or_a_new_one() -> None:
+    """No division by what is not there."""
+    assert advise(Window({}, {}, SECONDS, CORES)) == []
+    assert limits(thread_busy_seconds_total=0, request_queue_seconds_count=0) == []
+
+
+def test_threads_that_wait_for_others_should_be_more() -> None:
+    """By how many, and on which numbers."""
+    [advice] = advise(window(**WAITING))
+    assert advice.limit == "threads"
+    assert "--threads from 4 to 6" in advice.text
+    assert "threads busy 99%" in advice.numbers
+    assert "mean wait 300 ms" in advice.numbers
+    assert str(advice).startswith("threads: ")
+
+
+def test_busy_interpreters_should_be_more_workers() -> None:
+    """Threads of one worker compute one at a time."""
+    few = {"worker_up": 2, "threads": 8, "config_threads": 4}
+    busy = {"worker_cpu_seconds_total": 19.5, "request_cpu_seconds_total": 19}
+    [advice] = advise(window(**WAITING, **few, **busy))
+    assert advice.limit == "workers"
+    assert "--workers from 2 to 3" in advice.text
+
+
+def test_a_full_cpu_is_not_mended_by_settings() -> None:
+    assert limits(**WAITING, worker_cpu_seconds_total=39) == ["cpu"]
+
+
+def test_a_throttled_container_needs_quota() -> None:
+    """Which is all that is said of its CPU."""
+    assert limits(
+        **WAITING,
+        worker_cpu_seconds_total=19.9,
+        cgroup_cpu_limit_cores=2,
+        cgroup_cpu_throttled_seconds_total=3,
+    ) == ["quota"]
+
+
+@pytest.mark.parametrize(
+    ("usage", "held", "killed", "said"),
+    [(500, 450, 0, True), (500, 100, 0, False), (300, 250, 1, True), (300, 250, 0, False)],
+)
+def test_memory_is_what_workers_hold_or_have_died_of(
+    usage: float, held: float, killed: float, said: bool
+) -> None:
+    """A full page cache is no shortage."""
+    found = limits(
+        cgroup_memory_usage_bytes=usage * MIB,
+        worker_proportional_memory_bytes=held * MIB,
+        cgroup_oom_kills_total=killed,
+    )
+    assert found == (["memory"] if said else [])
+
+
+@pytest.mark.parametrize("change", [{"listener_backlog": 1500.0}, {"listener_drops_total": 3.0}])
+def test_a_full_backlog_is_told_with_its_limit(change: dict[str, float]) -> None:
+    [advice] = advise(window(**change))
+    assert advice.limit == "backlog"
+    assert any("of 2048 waiting" in number for number in advice.numbers)
+
+
+def test_time_lost_in_the_proxy_is_the_proxys() -> None:
+    found = advise(window(proxy_queue_seconds_count=1000, proxy_queue_seconds_sum=400))
+    assert [advice.limit for advice in found] == ["proxy"]
+    assert limits(**WAITING, proxy_queue_seconds_count=1000, proxy_queue_seconds_sum=400) == [
+        "threads"
+    ]
+
+
+def test_it_asks_only_for_metrics_that_exist() -> None:
+    """Every name used above is in the catalogue."""
+    series = {name for metric in CATALOGUE for name in metric.series}
+    assert {f"gthreadsrv_{name}" for name in WELL} <= series
+
+
+@given(st.dictionaries(st.sampled_from(sorted(WELL)), st.floats(0, 1e9)))
+def test_any_page_has_its_answer(changes: dict[str, float]) -> None:
+    """Whatever the numbers, and each limit once."""
+    found = limits(**changes)
+    assert len(set(found)) == len(found)
