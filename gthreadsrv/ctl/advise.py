@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gthreadsrv.net.address import TcpAddress, UnixAddress
     from gthreadsrv_metrics.advice import Labels
 
-__all__ = ["advise", "parse_page"]
+__all__ = ["advise"]
 
 
 def advise(where: TcpAddress | UnixAddress, timeout_s: float, seconds: float) -> int:
@@ -40,20 +40,10 @@ def _page(
     now = time.monotonic()
     if answer.status != 200:
         raise NoAnswerError(f"{where} answers /metrics with {answer.status}: {answer.text[:200]}")
-    return parse_page(answer.text), now
-
-
-def parse_page(text: str) -> dict[str, dict[Labels, float]]:
-    """A page in Prometheus' text format, series by series. Raises NoAnswerError for another."""
     # Here: `gthreadsrvctl health`, which runs every few seconds, must not pay for the import.
-    from prometheus_client.parser import text_string_to_metric_families
+    from gthreadsrv_metrics.page import parse_page
 
-    page: dict[str, dict[Labels, float]] = {}
     try:
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                labels = tuple(sorted(sample.labels.items()))
-                page.setdefault(sample.name, {})[labels] = sample.value
-    except (ValueError, IndexError, KeyError) as error:
-        raise NoAnswerError(f"/metrics is no page of metrics: {error}") from None
-    return page
+        return parse_page(answer.text), now
+    except ValueError as error:
+        raise NoAnswerError(f"{where} answers /metrics with something else: {error}") from None
