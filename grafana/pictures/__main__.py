@@ -30,6 +30,7 @@ SCREENSHOTS: Final = HERE.parent / "screenshots"
 RANGE_S: Final = 120
 RATE_INTERVAL: Final = "8s"
 CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
+_NOWHERE: Final = "pictures.invalid"
 FLAGS: Final = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -133,24 +134,39 @@ def draw(given: dict[str, dict[str, Any]]) -> list[str]:
                 "window.grafanaBootData = {settings: {featureToggles: {}}, user: {}};</script>"
                 "<script src=draw.js></script>"
             )
-            page.goto(html.as_uri())
+            page.route("**/*", _answer)
+            page.goto(f"http://{_NOWHERE}/{html.name}")
             page.wait_for_function("document.fonts.status === 'loaded'")
             page.wait_for_selector("h2, h6, canvas", timeout=10_000)
+            # What is below the fold is not painted, so there must be no fold.
+            height = page.evaluate("document.getElementById('root').scrollHeight")
+            page.set_viewport_size({"width": 1280, "height": height})
             # Curves are drawn in the frames after the first.
             page.evaluate("new Promise((r) => setTimeout(r, 1500))")
             path = SCREENSHOTS / file.replace(".json", ".png")
-            page.screenshot(path=path, full_page=True)
+            page.screenshot(path=path)
             page.close()
         browser.close()
     return complaints
 
 
+def _answer(route: Any) -> None:
+    """What a page asks for is on disk: no server, and nothing from a network."""
+    path = urllib.parse.urlsplit(route.request.url).path.lstrip("/")
+    if path.startswith("public/build/"):
+        path = "node_modules/@grafana/ui/dist/public/" + path.removeprefix("public/build/")
+    if (WORK / path).is_file():
+        route.fulfill(path=WORK / path)
+    else:
+        route.fulfill(status=404)
+
+
 def squeeze(path: Path) -> None:
-    """A picture of few colours needs a palette only, which makes it half as large."""
+    """Write a picture again, as small as the format allows."""
     from PIL import Image
 
     with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(192, dither=Image.Dither.NONE)
+        small = picture.convert("RGB")
     small.save(path, optimize=True)
 
 

@@ -9,10 +9,10 @@ import { createRoot } from 'react-dom/client';
 import { lastValueFrom } from 'rxjs';
 import {
   applyFieldOverrides, createTheme, DataFrame, dateTime, FieldConfigOptionsRegistry, FieldType,
-  getFieldDisplayValues, standardTransformers, standardTransformersRegistry, ThemeContext,
+  getFieldDisplayName, getFieldDisplayValues, standardTransformers, standardTransformersRegistry, ThemeContext,
   toDataFrame, transformDataFrame,
 } from '@grafana/data';
-import { BarGauge, BigValue, PanelChrome, TimeSeries } from '@grafana/ui';
+import { BarGauge, BigValue, GlobalStyles, PanelChrome, TimeSeries } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
 import '@fontsource/inter/latin-400.css';
 import '@fontsource/inter/latin-500.css';
@@ -144,16 +144,25 @@ function Lines({ panel, width, height }: any) {
   return (
     <TimeSeries frames={frames} width={width} height={height} timeZone="utc" legend={panel.options.legend}
       options={panel.options} timeRange={{ ...range, raw: range } as any}>
-      {(config: any) => <Exemplars config={config} dots={dots} />}
+      {(config: any) => { mark(config, dots); return null; }}
     </TimeSeries>
   );
 }
 
 // Grafana's own exemplar markers belong to its time series panel, not to the library.
-function Exemplars({ config, dots }: any) {
-  if (dots.length > 0)
+const marked = new WeakSet();
+function mark(config: any, all: any[]) {
+  // As Grafana does, only some of many: the slowest of every three seconds.
+  const slowest = new Map<number, any>();
+  for (const dot of all) {
+    const at = Math.floor(dot.timestamp / 3);
+    if (Number(dot.value) > Number(slowest.get(at)?.value ?? 0)) slowest.set(at, dot);
+  }
+  const dots = [...slowest.values()];
+  if (dots.length > 0 && !marked.has(config)) {
+    marked.add(config);
     config.addHook('draw', (plot: any) => {
-      const scale = Object.keys(plot.scales).find((name) => name !== 'x')!;
+      const scale = Object.keys(plot.scales).find((name) => name !== 'x' && plot.scales[name].max != null)!;
       plot.ctx.save();
       plot.ctx.fillStyle = '#F2F2F2';
       for (const dot of dots) {
@@ -165,7 +174,7 @@ function Exemplars({ config, dots }: any) {
       }
       plot.ctx.restore();
     });
-  return null;
+  }
 }
 
 function Table({ panel, width, height }: any) {
@@ -175,7 +184,14 @@ function Table({ panel, width, height }: any) {
     const frames = panel.targets
       .map((target: any) => rows(target, answersOf(panel, target), several))
       .filter((frame: DataFrame) => frame.length > 0);
-    lastValueFrom(transformDataFrame(panel.transformations, frames)).then((done) => setData(styled(panel, done)));
+    lastValueFrom(transformDataFrame(panel.transformations, frames)).then((done) => {
+      // Merged frames count their rows by a getter, which the other transformations' copies lose.
+      const counted = done.map((frame) => ({ ...frame, length: frame.fields[0]?.values.length ?? 0 }));
+      const data = styled(panel, counted);
+      // The table shows the name that is kept in the field's state.
+      for (const frame of data) for (const field of frame.fields) getFieldDisplayName(field, frame, data);
+      setData(data);
+    });
   }, []);
   if (data === undefined) return null;
   if (data.length === 0 || data[0].length === 0) return <Nothing />;
@@ -204,6 +220,7 @@ function Place({ panel }: any) {
 const high = Math.max(...given.dashboard.panels.map((one: any) => one.gridPos.y + one.gridPos.h));
 createRoot(document.getElementById('root')!).render(
   <ThemeContext.Provider value={theme}>
+    <GlobalStyles />
     <div style={{
       position: 'relative', width: 1280, height: 52 + high * (LINE + GAP), overflow: 'hidden',
       background: theme.colors.background.canvas, color: theme.colors.text.primary,

@@ -52,10 +52,10 @@ _NOW: Final = Row(
             "The server has under a thousand and never grows. Thousands more are the"
             " application's: look for labels with ids in them.",
             f"max(scrape_samples_scraped{{{SCOPE}}})",
-            unit="short", limits=rising(5000, 20000), decimals=1, width=4,
+            unit="none", limits=rising(5000, 20000), decimals=0, width=4,
         ),
         stat(
-            "Application's files, most",
+            "App's files, most",
             "Files of the application's own metrics on the instance that has most.",
             "Bounded by workers. Growth is an application that forks and counts in its children.",
             most(metric("app_metric_files")),
@@ -63,7 +63,7 @@ _NOW: Final = Row(
             alerts=("MetricFilesGrowing",),
         ),
         stat(
-            "Application's bytes, most",
+            "App's bytes, most",
             "Bytes used in these files.",
             "Kept in memory (/dev/shm) where possible, so it counts as memory: fewer labels.",
             most(metric("app_metric_bytes")),
@@ -111,7 +111,7 @@ _FILES: Final = Row(
             "app_file now and then is a worker that was killed. app_metric: rename the metric."
             " proc, kernel, cgroup: say which kernel in a bug report.",
             [Query(f"60 * {total(rate('scrape_errors_total'), 'source')}", "{{source}}")],
-            unit="cpm",
+            unit="cpm", top=1,
             colors=fixed(
                 {
                     "app_file": palette.GOLD,
@@ -128,14 +128,15 @@ _FILES: Final = Row(
             "One set for each worker slot. A climb is an application that forks and counts in its"
             " children: see metrics/README.md.",
             [Query(most(metric("app_metric_files"), INSTANCE), "{{instance}}")],
-            unit="short", limits=rising(100, 1000), alerts=("MetricFilesGrowing",),
+            unit="short", limits=rising(100, 1000), top=10, alerts=("MetricFilesGrowing",),
         ),
         lines(
             "Bytes of the application's metrics",
             "Bytes used in these files on each instance.",
             "Every set of label values costs bytes for ever: labels with few values only.",
             [Query(most(metric("app_metric_bytes"), INSTANCE), "{{instance}}")],
-            unit="bytes", limits=rising(32 * 2**20, 256 * 2**20), alerts=("MetricFilesGrowing",),
+            unit="bytes", limits=rising(32 * 2**20, 256 * 2**20), top=2**20,
+            alerts=("MetricFilesGrowing",),
         ),
         table(
             "Builds",
@@ -149,7 +150,7 @@ _FILES: Final = Row(
                 most(_RELOADED, "instance"),
             ],
             [
-                column("instance", "Instance"),
+                column("instance", "Instance", width=190),
                 column("version", "Version"),
                 column("python", "Python"),
                 column("parser", "Parser"),

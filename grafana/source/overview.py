@@ -57,7 +57,7 @@ _WELL: Final = Row(
     "Is it well?",
     (
         stat(
-            "Instances down",
+            "Down",
             "Targets of the selected jobs that Prometheus cannot scrape now.",
             "Look at the process and its last log lines. If it runs, its metrics port does not"
             " answer: see Exporter.",
@@ -65,7 +65,7 @@ _WELL: Final = Row(
             unit="short", limits=rising(1, 2), to=EXPORTER_UID, alerts=("Down",),
         ),
         stat(
-            "Workers ready",
+            "Ready",
             "Workers that are ready, of those wanted.",
             "Below 100% for longer than a boot takes: the log says why workers end or do not boot;"
             " Resources has their exits by reason.",
@@ -91,7 +91,7 @@ _WELL: Final = Row(
             alerts=("HighErrorRate",),
         ),
         stat(
-            "Duration p95",
+            "p95",
             "19 of 20 requests are answered within this time, queue time not included.",
             "Compare with Queue time: if that is short, the application itself is slow. The limits"
             " (0.5 s, 2 s) are a guess; put your own goal here.",
@@ -99,16 +99,17 @@ _WELL: Final = Row(
             unit="s", limits=rising(0.5, 2), none="idle", to=SATURATION_UID,
         ),
         stat(
-            "Threads busy",
-            "Share of all threads' time that went into requests.",
+            "Busiest",
+            "Share of thread time that went into requests, on the instance where it is largest: a"
+            " mean would hide it.",
             "From 70% on, bursts have to wait; from 90% on, everybody. Worker saturation says"
             " whether more threads, more workers or a faster application helps.",
-            utilisation(),
+            most(utilisation(INSTANCE)),
             unit="percentunit", limits=rising(0.7, 0.9), decimals=0, to=SATURATION_UID,
             alerts=("ThreadPoolSaturated",),
         ),
         stat(
-            "Queue time p99",
+            "Queue p99",
             "99 of 100 requests wait less than this between the arrival of their bytes and the"
             " start of the application.",
             "This is time that users wait for nothing. Add threads if the CPU is idle, workers or"
@@ -118,12 +119,39 @@ _WELL: Final = Row(
             alerts=("QueueTimeHigh",),
         ),
         stat(
-            "Unplanned exits",
+            "Exits",
             "Workers in the chosen time that crashed, were killed, hung or did not boot.",
             "Resources has the reasons; the log has a line for each with its last request.",
             f"round({unplanned_exits()})",
             unit="short", limits=rising(1, 5), decimals=0, to=RESOURCES_UID,
             alerts=("WorkerCrashLoop", "WorkerOOMKilled"),
+        ),
+        table(
+            "Instances",
+            "One line for each instance: its age, workers, load and state now.",
+            "Look for the coloured cell, then click the instance for its Worker saturation.",
+            [
+                total(f"time() - {metric('start_time_seconds')}", "instance"),
+                ready("instance"),
+                total(rate("requests_total"), "instance"),
+                server_errors("instance"),
+                utilisation("instance"),
+                quantile(0.99, "request_queue_seconds", by="instance"),
+                most(metric("oldest_request_age_seconds"), "instance"),
+                f"round({unplanned_exits('instance')})",
+            ],
+            [
+                column("instance", "Instance", width=190, link=_TO_INSTANCE),
+                column("Value #A", "Age", "s", decimals=0, width=128),
+                column("Value #B", "Ready", "percentunit", falling(0.5, 1), decimals=0, width=128),
+                column("Value #C", "Requests", "reqps", width=128),
+                column("Value #D", "5xx", "percentunit", rising(0.001, 0.01), width=128),
+                column("Value #E", "Busy", "percentunit", rising(0.7, 0.9), decimals=0, width=128),
+                column("Value #F", "Queue p99", "s", rising(0.1, 0.5), width=128),
+                column("Value #G", "Oldest", "s", rising(10, 30), width=128),
+                column("Value #H", "Exits", "short", rising(1, 5), decimals=0, width=128),
+            ],
+            sort="Busy", descending=True, height=6, alerts=("RequestStuck",),
         ),
     ),
 )  # fmt: skip
@@ -158,7 +186,7 @@ _REQUESTS: Final = Row(
             "One instance alone: take it out and look at its log. All of them: the last release,"
             " or something they all depend on.",
             [Query(server_errors(INSTANCE), "{{instance}}")],
-            unit="percentunit", limits=rising(0.001, 0.01), alerts=("HighErrorRate",),
+            unit="percentunit", limits=rising(0.001, 0.01), top=0.02, alerts=("HighErrorRate",),
         ),
         lines(
             "Requests that went wrong",
@@ -166,7 +194,7 @@ _REQUESTS: Final = Row(
             "application_error: a traceback in the log. client_disconnect and read_timeout: slow or"
             " impatient clients. The rest was refused by the server.",
             [Query(total(rate("request_errors_total"), "reason"), "{{reason}}")],
-            unit="reqps",
+            unit="reqps", top=1,
             colors=fixed(
                 {
                     "application_error": palette.VERMILION,
@@ -197,8 +225,8 @@ _REQUESTS: Final = Row(
             " server, 500 the application's exceptions, 503 a server on its way out.",
             [f"sort_desc({total(rate('requests_total'), 'method, code')} > 0)"],
             [
-                column("method", "Method"),
-                column("code", "Code"),
+                column("method", "Method", width=110),
+                column("code", "Code", width=90),
                 column("Value", "Rate", "reqps"),
             ],
             sort="Rate", descending=True, width=8,
@@ -240,7 +268,8 @@ _SATURATION: Final = Row(
             "Above 0 for long: no worker has a free thread to accept with. At 100% the kernel"
             " drops connections.",
             [Query(most(backlog(), INSTANCE), "{{instance}}")],
-            unit="percentunit", limits=rising(0.1, 0.8), alerts=("AcceptBacklogGrowing",),
+            unit="percentunit", limits=rising(0.1, 0.8), top=0.01,
+            alerts=("AcceptBacklogGrowing",),
         ),
         lines(
             "Connections dropped",
@@ -248,7 +277,7 @@ _SATURATION: Final = Row(
             "Users see refused or timed-out connections. Add capacity; a longer --backlog only"
             " makes them wait.",
             [Query(total(rate("listener_drops_total"), INSTANCE), "{{instance}}")],
-            unit="cps", limits=rising(0.01, 1), alerts=("ListenerDropping",),
+            unit="cps", limits=rising(0.01, 1), top=1, alerts=("ListenerDropping",),
             empty="where the server listens on unix sockets only: their clients wait instead.",
         ),
         lines(
@@ -279,35 +308,8 @@ _SATURATION: Final = Row(
 )  # fmt: skip
 
 _CHANGES: Final = Row(
-    "Instances and changes",
+    "Changes and alerts",
     (
-        table(
-            "Instances",
-            "One line for each instance: its age, workers, load and state now.",
-            "Look for the coloured cell, then click the instance for its Worker saturation.",
-            [
-                total(f"time() - {metric('start_time_seconds')}", "instance"),
-                ready("instance"),
-                total(rate("requests_total"), "instance"),
-                server_errors("instance"),
-                utilisation("instance"),
-                quantile(0.99, "request_queue_seconds", by="instance"),
-                most(metric("oldest_request_age_seconds"), "instance"),
-                f"round({unplanned_exits('instance')})",
-            ],
-            [
-                column("instance", "instance", width=190, link=_TO_INSTANCE),
-                column("Value #A", "Age", "s", decimals=0),
-                column("Value #B", "Ready", "percentunit", falling(0.5, 1), decimals=0),
-                column("Value #C", "Requests", "reqps"),
-                column("Value #D", "5xx", "percentunit", rising(0.001, 0.01)),
-                column("Value #E", "Busy", "percentunit", rising(0.7, 0.9), decimals=0),
-                column("Value #F", "Queue p99", "s", rising(0.1, 0.5)),
-                column("Value #G", "Oldest", "s", rising(10, 30)),
-                column("Value #H", "Exits", "short", rising(1, 5), decimals=0),
-            ],
-            sort="Busy", descending=True, height=7, alerts=("RequestStuck",),
-        ),
         lines(
             "Unplanned exits by reason",
             "Workers per minute that crashed, were killed, hung or did not boot.",

@@ -225,9 +225,10 @@ def lines(
         "min": 0,
         "custom": {
             "drawStyle": "line",
-            "lineWidth": 2,
+            # A stacked class of nothing must not draw a line on top of the others.
+            "lineWidth": 0 if stack else 2,
             "lineInterpolation": "linear",
-            "fillOpacity": 60 if stack else 8,
+            "fillOpacity": 75 if stack else 0,
             "gradientMode": "scheme" if by_value else "none",
             "showPoints": "never",
             "spanNulls": False,

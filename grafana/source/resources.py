@@ -52,7 +52,7 @@ _NOW: Final = Row(
             unit="short", decimals=2,
         ),
         stat(
-            "CPU of limit",
+            "CPU share",
             "CPU used by the workers, of the container's limit; of the instance nearest to it.",
             "Near 100% the kernel stops the container for parts of each period: raise the limit or"
             " add instances.",
@@ -61,23 +61,23 @@ _NOW: Final = Row(
             empty=_NO_LIMIT, alerts=("CPUThrottled",),
         ),
         stat(
-            "Waiting for CPU",
+            "CPU wait",
             "Time per second in which workers' threads were runnable without a CPU; of the"
             " instance that waits most.",
-            "Above 0.5 with CPU of limit near 100% or a busy machine: more CPU. It adds to every"
+            "Above 0.5 with the CPU share near 100% or a busy machine: more CPU. It adds to every"
             " request's duration.",
             most(total(rate("worker_runqueue_wait_seconds_total", WORKER), INSTANCE)),
             unit="s", limits=rising(0.5, 2), decimals=2, alerts=("CPUThrottled",),
         ),
         stat(
-            "Memory (PSS)",
+            "Memory",
             "Memory of the selected workers, shared pages counted once.",
             "A steady climb is a leak: --max-requests bounds it while you look for it.",
             total(metric("worker_proportional_memory_bytes", WORKER)),
             unit="bytes", decimals=0,
         ),
         stat(
-            "Memory of limit",
+            "Mem share",
             "Memory charged to the container, of its limit; of the instance nearest to it.",
             "At 100% the kernel kills a worker: fewer workers, --preload to share more, or a higher"
             " limit.",
@@ -86,11 +86,11 @@ _NOW: Final = Row(
             empty=_NO_LIMIT, alerts=("MemoryNearLimit",),
         ),
         stat(
-            "Files of limit",
+            "Files",
             "Open file descriptors of the worker nearest to its limit.",
             "Find what is not closed (ls -l /proc/PID/fd), or raise the limit (ulimit -n).",
             most(_FDS),
-            unit="percentunit", limits=rising(0.7, 0.9), decimals=0,
+            unit="percentunit", limits=rising(0.7, 0.9), decimals=1,
         ),
         stat(
             "GC pause",
@@ -145,7 +145,7 @@ _CPU_ROW: Final = Row(
                     "{{instance}}",
                 )
             ],
-            unit="s", limits=rising(0.05, 0.5), alerts=("CPUThrottled",),
+            unit="s", limits=rising(0.05, 0.5), top=0.1, alerts=("CPUThrottled",),
             empty="where the container has no CPU limit.",
         ),
         lines(
@@ -159,7 +159,7 @@ _CPU_ROW: Final = Row(
                     "{{instance}}",
                 )
             ],
-            unit="cps", limits=rising(1, 5), alerts=("CPUThrottled",),
+            unit="cps", limits=rising(1, 5), top=1, alerts=("CPUThrottled",),
             empty="where the container has no CPU limit.",
         ),
         lines(
@@ -312,13 +312,13 @@ _RESTARTS: Final = Row(
             [
                 column("instance", "Instance", width=190),
                 column("worker", "Worker", width=80),
-                column("Value #A", "Generation", decimals=0),
-                column("Value #B", "Age", "s", decimals=0),
-                column("Value #C", "RSS", "bytes"),
-                column("Value #D", "PSS", "bytes"),
-                column("Value #E", "Files", decimals=0),
-                column("Value #F", "CPUs", decimals=2),
-                column("Value #G", "Heartbeat", "s", rising(5, 20)),
+                column("Value #A", "Generation", decimals=0, width=136),
+                column("Value #B", "Age", "s", decimals=0, width=136),
+                column("Value #C", "RSS", "bytes", width=136),
+                column("Value #D", "PSS", "bytes", width=136),
+                column("Value #E", "Files", decimals=0, width=136),
+                column("Value #F", "CPUs", decimals=2, width=136),
+                column("Value #G", "Heartbeat", "s", rising(5, 20), width=136),
             ],
         ),
     ),

@@ -48,7 +48,7 @@ _NOW: Final = Row(
     "Is there room?",
     (
         stat(
-            "Threads busy now",
+            "Busy now",
             "Threads that serve a request at this moment, of all threads.",
             "At 100% the next request waits. A peak is a burst, a number that stays is saturation.",
             f"{total(metric('threads_busy', WORKER))} / {total(metric('threads', WORKER))}",
@@ -56,7 +56,7 @@ _NOW: Final = Row(
             alerts=("ThreadPoolSaturated",),
         ),
         stat(
-            "Utilisation 15 s",
+            "Last 15 s",
             "Share of the ready workers' thread time over the last 15 seconds, as the server"
             " measures it; made for autoscalers.",
             "Scale on this number; 60% to 70% is a good goal. Above 90% requests wait most of the"
@@ -65,7 +65,7 @@ _NOW: Final = Row(
             unit="percentunit", limits=rising(0.7, 0.9), decimals=0,
         ),
         stat(
-            "Without free thread",
+            "Saturated",
             "Share of workers' time in which every thread was busy.",
             "Add threads if CPU is left (see CPU share of busy time), else workers.",
             saturated(),
@@ -73,14 +73,14 @@ _NOW: Final = Row(
             alerts=("ThreadPoolSaturated",),
         ),
         stat(
-            "Queue time p99",
+            "Queue p99",
             "99 of 100 requests wait less than this before the application starts.",
             "See Queue time by source and the accept queue for where they wait.",
             quantile(0.99, "request_queue_seconds"),
             unit="s", limits=rising(0.1, 0.5), none="idle", alerts=("QueueTimeHigh",),
         ),
         stat(
-            "Accept queue",
+            "Backlog",
             "The fullest accept queue, of its limit.",
             "Above 0 for long: all workers are busy. Near 100% clients are about to be dropped.",
             most(backlog()),
@@ -96,7 +96,7 @@ _NOW: Final = Row(
             empty="where the server listens on unix sockets only: their clients wait instead.",
         ),
         stat(
-            "Oldest request",
+            "Oldest",
             "Age of the request that has been running longest.",
             "Past the timeout the server logs its stack: look there. A thread that never returns is"
             " lost for others.",
@@ -140,7 +140,7 @@ _THREADS: Final = Row(
             alerts=("ThreadPoolSaturated", "WorkerImbalance"),
         ),
         bars(
-            "Busy now",
+            "Threads now",
             "Share of each worker's threads that serve a request at this moment.",
             "The picture of the moment: all full is a lack of capacity, one full is that worker's.",
             [
@@ -224,7 +224,8 @@ _QUEUES: Final = Row(
             "Add capacity. If the accept queue was not full, see nstat -az for the kernel's own"
             " reasons.",
             [Query(total(rate("listener_drops_total"), "listener"), "{{listener}}")],
-            unit="cps", colors=fixed({"/.*/": palette.VERMILION}), alerts=("ListenerDropping",),
+            unit="cps", colors=fixed({"/.*/": palette.VERMILION}), top=1,
+            alerts=("ListenerDropping",),
             empty="where the server listens on unix sockets only: their clients wait instead.",
         ),
         lines(
@@ -265,7 +266,7 @@ _QUEUES: Final = Row(
             "Each has its stack in the log. worker_replaced means that the request could not be"
             " interrupted and its worker was given up.",
             [Query(f"60 * {total(rate('request_timeouts_total'), 'action')}", "{{action}}")],
-            unit="cpm",
+            unit="cpm", top=1,
             colors=fixed(
                 {
                     "logged": palette.BLUE,
@@ -332,7 +333,7 @@ _CONNECTIONS: Final = Row(
             "Workers share the load by who is free first. One far above: few clients with many"
             " requests on kept connections.",
             [Query(total(rate("worker_requests_total", WORKER), "worker"), _SLOT)],
-            unit="reqps", colors=by_worker(), alerts=("WorkerImbalance",),
+            unit="reqps", colors=by_worker(), width=12, alerts=("WorkerImbalance",),
         ),
         lines(
             "CPU share of busy time",
@@ -346,7 +347,7 @@ _CONNECTIONS: Final = Row(
                     _SLOT,
                 )
             ],
-            unit="percentunit", colors=by_worker(), top=1, alerts=("InterpreterBound",),
+            unit="percentunit", colors=by_worker(), top=1, width=12, alerts=("InterpreterBound",),
         ),
         table(
             "Configured",
@@ -364,14 +365,14 @@ _CONNECTIONS: Final = Row(
                 most(metric("config_timeout_seconds"), "instance"),
             ],
             [
-                column("Value #A", "Workers"),
-                column("Value #B", "Wanted"),
-                column("Value #C", "Threads"),
-                column("Value #D", "Connections"),
-                column("Value #E", "Backlog"),
-                column("Value #F", "Limit"),
-                column("Value #G", "Keep-alive", "s"),
-                column("Value #H", "Timeout", "s"),
+                column("Value #A", "Workers", "none", width=153),
+                column("Value #B", "Wanted", "none", width=153),
+                column("Value #C", "Threads", "none", width=153),
+                column("Value #D", "Connections", "none", width=153),
+                column("Value #E", "Backlog", "none", width=153),
+                column("Value #F", "Limit", "none", width=153),
+                column("Value #G", "Keep-alive", "s", width=153),
+                column("Value #H", "Timeout", "s", width=153),
             ],
             width=24, height=4,
         ),

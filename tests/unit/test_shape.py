@@ -77,7 +77,9 @@ def test_the_demo_needs_only_the_standard_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sources(*PACKAGES, ROOT / "tests"), ids=lambda path: str(path.relative_to(ROOT))
+    "path",
+    sources(*PACKAGES, ROOT / "grafana", ROOT / "tests"),
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_files_are_readable_in_one_sitting(path: Path) -> None:
     """No file is too long to be read at once, and each that is not empty says what it is for."""
