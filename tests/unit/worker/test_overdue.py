@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from gthreadsrv.worker.channel import RetireRequested
-from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in, take_back
+from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in
 from gthreadsrv.worker.overdue import INTERRUPT_GRACE_S, Overdue
 from tests.unit.worker.rig import GET, Rig
 
@@ -117,15 +120,41 @@ def test_no_timeout_is_never() -> None:
     assert stage.counted == []
 
 
+LATE = """
+import threading
+from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in
+
+assert raise_in(0) is False
+take_back()
+try:
+    raise_in(threading.get_ident())
+except RequestTimeoutError:
+    print("raised")
+take_back()
+for _ in range(1000):
+    threading.get_ident()
+print("over")
+"""
+
+
 def test_an_interruption_that_comes_too_late_is_taken_back() -> None:
-    """Whether it waits for the thread or meets it on the way, nothing is raised afterwards."""
-    assert raise_in(0) is False
-    take_back()
+    """Raised once, and nothing afterwards. Without the trace function of a coverage tool."""
+    environ = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], env=environ, capture_output=True, text=True, timeout=30,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["raised", "over"], done.stderr
+
+
+def test_a_traced_thread_is_not_interrupted() -> None:
+    """It would spin for ever; its worker is replaced instead."""
+    before = sys.gettrace()
+    sys.settrace(lambda *_: None)
     try:
-        raise_in(threading.get_ident())
-    except RequestTimeoutError:
-        pass
-    take_back()
+        assert raise_in(threading.get_ident()) is False
+    finally:
+        sys.settrace(before)
 
 
 @pytest.mark.parametrize("step", ["before", "inside"])
