@@ -122,7 +122,7 @@ def test_no_timeout_is_never() -> None:
 
 LATE = """
 import threading
-from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in
+from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in, take_back
 
 assert raise_in(0) is False
 take_back()
