@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import threading
 from dataclasses import dataclass
-from time import monotonic, time_ns
+from time import monotonic, sleep, time_ns
 from typing import IO, TYPE_CHECKING, Any
 
 from gthreadsrv.http.request import RequestHead
@@ -88,8 +88,12 @@ class Service:
 
         self.exchange: Exchange | None = None
         """The latest one; it runs while `row.since` is set.  The watchdog looks at it."""
+        self.inside_since = 0.0
+        """The `row.since` of the request that is with the application; else 0."""
         self.interrupted_since = 0.0
         """The `row.since` of the request that the watchdog has interrupted; else 0."""
+        self._raising = False
+        """Whether the watchdog may be about to interrupt."""
         self.interruptions_landed = 0
         self.interruptions_counted = 0
         """Of those, what the watchdog has counted."""
@@ -97,15 +101,25 @@ class Service:
     def interrupt(self, ident: int, since: float) -> None:
         """Raise `RequestTimeoutError` in this service's thread.  The watchdog.
 
-        The thread may end the request at the same moment: `run` takes back what it has not
-        met by then, since outside of the application it would break the server.
+        Only in the application's request that began at ``since``: anywhere else it would break
+        the server, or another request.  Announced before the look at `inside_since`; `run`
+        leaves first and looks for an announcement then, so one of both sees the other.
         """
+        self._raising = True
         self.interrupted_since = since
-        raise_in(ident)
+        try:
+            if self.inside_since == since:
+                raise_in(ident)
+        finally:
+            self._raising = False
 
     def _settle_interruption(self) -> None:
-        self.interrupted_since = 0.0
+        """Meet an interruption that has been announced, or take it back."""
+        # Not a lock: the exception may come in between its taking and the block that frees it.
+        while self._raising:
+            sleep(0.0005)
         take_back()
+        self.interrupted_since = 0.0
 
     def enter_thread(self) -> None:
         """Make the row that of the calling thread."""
@@ -163,7 +177,9 @@ class Service:
                 self._note_proxy_queue(environ["HTTP_X_REQUEST_START"], wall_ns * 1e-9)
         else:
             request_id, trace_id = bind_new(), ""
+        failure: BaseException | None = None
         try:
+            self.inside_since = now
             result = self._app(environ, exchange.start_response)
             if pool.closing and not exchange.started:
                 # The worker began to drain while the application ran.
@@ -177,20 +193,23 @@ class Service:
                     close = getattr(result, "close", None)
                     if close is not None:
                         close()
-        except ClientGoneError as error:
-            if not wire.lost:
-                # One that the application has kept from another request.
-                exchange = self._fail(connection, head, exchange, error)
         except BaseException as error:  # noqa: BLE001 - the application may raise anything
-            if self.interrupted_since:
-                self._settle_interruption()
-            if pool.forked:
-                leave_child(error)
-            exchange = self._fail(connection, head, exchange, error)
-        if self.interrupted_since:
-            self._settle_interruption()
+            failure = error
+        # Up to here nothing is called: CPython raises what another thread sends at calls only.
+        self.inside_since = 0.0
         if pool.forked:
-            leave_child(None)
+            leave_child(None if wire.lost and isinstance(failure, ClientGoneError) else failure)
+        if self.interrupted_since:
+            try:
+                self._settle_interruption()
+            except RequestTimeoutError:
+                # It came on the way there; there is at most one.
+                self.interrupted_since = 0.0
+        if failure is not None:
+            # A ClientGoneError may be one that the application has kept from another request.
+            if not (wire.lost and isinstance(failure, ClientGoneError)):
+                exchange = self._fail(connection, head, exchange, failure)
+            failure = None  # break the cycle through this frame
         done = monotonic()
         app_s = done - now
         # A moving average, without a call; a lost update harms nobody.

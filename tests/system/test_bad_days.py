@@ -264,7 +264,7 @@ def test_processes_that_a_stop_leaves(serve: Servers) -> None:
 def test_a_worker_that_is_stopped_is_replaced(serve: Servers) -> None:
     """As a debugger or a frozen container does it: no heartbeat, no answer to ABRT, so KILL."""
     server = serve(
-        "behaviours:app", "--timeout", "1", workers=2, threads=2, metrics=True, allow_errors=True
+        "behaviours:app", "--timeout", "3", workers=2, threads=2, metrics=True, allow_errors=True
     )
     stopped, other = server.wait_workers(2)
     os.kill(stopped, signal.SIGSTOP)

@@ -19,7 +19,7 @@ def actions(server: object, action: str) -> float:
 def test_a_request_that_spins_is_interrupted(serve: Servers) -> None:
     """Its stack is logged, its client gets 504, the connection and the worker go on."""
     server = serve(
-        APP, "--timeout", "1", workers=1, threads=2, metrics=True, allow_errors=True, env=UNTRACED
+        APP, "--timeout", "2", workers=1, threads=2, metrics=True, allow_errors=True, env=UNTRACED
     )
     with server.connect() as connection:
         connection.request("GET", "/spin?key=1")
@@ -41,7 +41,7 @@ def test_a_request_that_spins_is_interrupted(serve: Servers) -> None:
 def test_a_request_stuck_in_c_has_its_worker_replaced(serve: Servers, threads: int) -> None:
     """The new worker is ready before the old one leaves; the stuck request alone is lost."""
     server = serve(
-        APP, "--timeout", "1", "--graceful-timeout", "1", workers=1, threads=threads,
+        APP, "--timeout", "2", "--graceful-timeout", "1", workers=1, threads=threads,
         metrics=True, allow_errors=True,
     )  # fmt: skip
     [old] = server.wait_workers(1)
@@ -59,10 +59,10 @@ def test_a_request_stuck_in_c_has_its_worker_replaced(serve: Servers, threads: i
 
 
 def test_a_stream_that_goes_on_is_not_stuck(serve: Servers) -> None:
-    """Three times the timeout, never longer than it without a byte."""
-    server = serve(APP, "--timeout", "1", workers=1, threads=1, metrics=True)
+    """Twice the timeout, never longer than it without a byte."""
+    server = serve(APP, "--timeout", "3", workers=1, threads=1, metrics=True)
     with server.connect() as connection:
-        response = connection.get("/drip?3")
+        response = connection.get("/drip?7")
     assert response.status == 200
     assert set(response.body) == {ord(".")}
     assert actions(server, "logged") == 0

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ import pytest
 from gthreadsrv.worker.channel import RetireRequested
 from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in
 from gthreadsrv.worker.overdue import INTERRUPT_GRACE_S, Overdue
-from tests.unit.worker.rig import GET, Rig
+from tests.unit.worker.rig import GET, Gate, Live, Rig, get, read_response, running, wait_until
 
 TIMEOUT_S = 30.0
 
@@ -180,3 +181,77 @@ def test_a_request_that_ends_as_it_is_interrupted_breaks_nothing(
     assert rig.service.interrupted_since == 0.0
     assert rig.service.interruptions_landed == (step == "inside")
     assert rig.errors() == {}
+
+
+def test_a_request_that_ends_while_it_is_reported_leaves_its_thread_alone(make_live: Any) -> None:
+    """Writing the log line takes its time; then the thread waits for the next request."""
+    gate = Gate()
+    live: Live = make_live(gate, threads=1)
+
+    def end(_event: str, **_fields: object) -> None:
+        gate.let_out("/hold")
+        assert read_response(client) == (200, b"/hold")
+        wait_until(lambda: live.responses() == 1)
+
+    with running(live):
+        client = live.connect()
+        client.sendall(get("/hold"))
+        gate.wait_inside("/hold")
+        log = cast("Any", SimpleNamespace(error=end))
+        overdue = Overdue(live.threads, TIMEOUT_S, cast("Any", None), log)
+        overdue.look(time.monotonic() + 2 * TIMEOUT_S)
+        client.sendall(get("/next"))
+        assert read_response(client) == (200, b"/next")
+    assert live.services[0].interruptions_landed == 0
+
+
+def test_a_thread_that_leaves_the_application_waits_for_what_is_sent_to_it(
+    make_live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is out before the exception is in: that then neither ends it nor its next request."""
+    gate = Gate()
+    live: Live = make_live(gate, threads=1)
+    service = live.services[0]
+
+    def late(ident: int) -> bool:
+        gate.let_out("/hold")
+        wait_until(lambda: not service.inside_since, "out of the application")
+        return raise_in(ident)
+
+    monkeypatch.setattr("gthreadsrv.worker.service.raise_in", late)
+    with running(live):
+        client = live.connect()
+        client.sendall(get("/hold"))
+        gate.wait_inside("/hold")
+        service.interrupt(live.threads[0].ident or 0, service.row.since)
+        assert read_response(client) == (200, b"/hold")
+        client.sendall(get("/next"))
+        assert read_response(client) == (200, b"/next")
+    assert service.interruptions_landed == 0
+    assert service.interrupted_since == 0.0
+
+
+def test_an_application_that_has_failed_is_not_interrupted_any_more(
+    make_live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own time limit is often the same: the exception must not meet our answer for it."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/bad":
+            raise TimeoutError
+        start_response("200 OK", [])
+        return [b"well"]
+
+    live: Live = make_live(app, threads=1)
+    service = live.services[0]
+    monkeypatch.setattr(
+        live.log,
+        "error",
+        lambda _event, **_: service.interrupt(live.threads[0].ident or 0, service.row.since),
+    )
+    with running(live):
+        client = live.connect()
+        client.sendall(get("/bad"))
+        assert read_response(client)[0] == 500
+        client.sendall(get("/well"))
+        assert read_response(client) == (200, b"well")
