@@ -47,7 +47,7 @@ class _Sight:
     """When the thread took it on: no two requests of a thread share that instant."""
     sent: int
     moved_at: float
-    """When it was taken on, or first seen to have sent more."""
+    """When it was taken on, or seen to have sent more."""
     logged_at: float = 0.0
     replaced: bool = False
 
@@ -88,7 +88,9 @@ class Overdue:
             return
         sight = self._sights.get(thread)
         if sight is None or sight.since != since:
-            sight = self._sights[thread] = _Sight(since, exchange.sent, since)
+            sent = exchange.sent
+            # Looks may be further apart than the timeout is long.
+            sight = self._sights[thread] = _Sight(since, sent, now if sent else since)
         elif sight.sent != exchange.sent:
             # A stream goes on for as long as its client listens.
             self._sights[thread] = _Sight(since, exchange.sent, now)

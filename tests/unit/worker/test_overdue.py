@@ -96,6 +96,18 @@ def test_a_request_that_sends_has_its_time_anew(stage: Stage) -> None:
     assert stage.counted == ["logged"]
 
 
+def test_a_stream_seen_for_the_first_time_has_just_sent(stage: Stage) -> None:
+    """The first look may come later than the timeout: what has left till then counts."""
+    stage.row.since = 100.0
+    stage.service.exchange.sent = 10
+    stage.overdue.look(101.0 + TIMEOUT_S)
+    stage.overdue.look(100.5 + 2 * TIMEOUT_S)
+    assert stage.counted == []
+
+    stage.overdue.look(101.5 + 2 * TIMEOUT_S)
+    assert stage.counted == ["logged"]
+
+
 def test_an_interruption_counts_when_it_has_reached_the_application(stage: Stage) -> None:
     stage.row.since = 100.0
     stage.overdue.look(101.0 + TIMEOUT_S)
