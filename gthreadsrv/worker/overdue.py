@@ -47,7 +47,7 @@ class _Sight:
     """When the thread took it on: no two requests of a thread share that instant."""
     sent: int
     moved_at: float
-    """When it was taken on, or seen to have sent more."""
+    """When it was taken on, or last seen to have sent more or to wait for its client."""
     logged_at: float = 0.0
     replaced: bool = False
 
@@ -95,12 +95,15 @@ class Overdue:
             # A stream goes on for as long as its client listens.
             self._sights[thread] = _Sight(since, exchange.sent, now)
             return
+        elif exchange.started and _waits_for_client(_frame_of(thread)):
+            # That is the write timeout's business, and no time of the application's.
+            sight.moved_at = now
+            return
         if now - sight.moved_at <= self._timeout_s:
             return
         if not sight.logged_at:
-            frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the only way
-            if frame is None or frame.f_code.co_filename == wire.__file__:
-                # It waits for its client: that is the write timeout's business.
+            frame = _frame_of(thread)
+            if frame is None or _waits_for_client(frame):
                 return
             sight.logged_at = now
             self._report(thread, service, frame, now - since)
@@ -124,3 +127,11 @@ class Overdue:
             thread=thread.name,
             stack="".join(traceback.format_stack(frame)).rstrip("\n"),
         )
+
+
+def _frame_of(thread: PoolThread) -> FrameType | None:
+    return sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the only way
+
+
+def _waits_for_client(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_code.co_filename == wire.__file__

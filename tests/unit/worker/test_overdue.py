@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from gthreadsrv.worker import overdue
 from gthreadsrv.worker.channel import RetireRequested
 from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in
 from gthreadsrv.worker.overdue import INTERRUPT_GRACE_S, Overdue
@@ -40,7 +41,9 @@ class Stage:
         self.row = SimpleNamespace(since=0.0, count_timeout=self.counted.append)
         self.service = SimpleNamespace(
             row=self.row,
-            exchange=SimpleNamespace(sent=0, head=SimpleNamespace(method="GET", target="/x")),
+            exchange=SimpleNamespace(
+                sent=0, started=False, head=SimpleNamespace(method="GET", target="/x")
+            ),
             interruptions_landed=0,
             interruptions_counted=0,
             interrupt=lambda _ident, since: self.interrupts.append(since),
@@ -105,6 +108,25 @@ def test_a_stream_seen_for_the_first_time_has_just_sent(stage: Stage) -> None:
     assert stage.counted == []
 
     stage.overdue.look(101.5 + 2 * TIMEOUT_S)
+    assert stage.counted == ["logged"]
+
+
+def test_waiting_for_the_client_is_no_time_of_the_application(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Back from a client that was slower than the timeout, it has all of its time for more."""
+    stage.row.since = 100.0
+    stage.service.exchange.sent, stage.service.exchange.started = 10, True
+    stage.overdue.look(101.0)
+    with monkeypatch.context() as waiting:
+        # The look itself is where this thread is.
+        waiting.setattr(overdue, "wire", overdue)
+        for seconds in range(2, 90):
+            stage.overdue.look(100.0 + seconds)
+    stage.overdue.look(189.0 + TIMEOUT_S)
+    assert stage.counted == []
+
+    stage.overdue.look(190.0 + TIMEOUT_S)
     assert stage.counted == ["logged"]
 
 
