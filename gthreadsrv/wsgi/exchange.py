@@ -173,6 +173,8 @@ class Exchange:
         if framed.length == len(body) <= _JOIN_MAX_BYTES and framed.framing == LENGTH:
             self.started = True
             self.sent = framed.length
+            # As `_finish` does.
+            self._framing = EMPTY
             self._sink.send(framed.data + body)
         else:
             self._begin(framed, body)
@@ -303,3 +305,5 @@ class Exchange:
             )
             self.cut = True
             self.keep_alive = False
+        # An application may keep write() and call it later: the connection is another's then.
+        self._framing = EMPTY

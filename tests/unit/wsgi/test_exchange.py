@@ -226,6 +226,22 @@ def test_a_piece_that_was_lost_leaves_the_body_unfinished(talk: Talk, length: st
     assert "lost" in talk.exchange.complaint
 
 
+@pytest.mark.parametrize("length", ["4", None])
+@pytest.mark.parametrize("wrap", [list, iter], ids=["list", "iterator"])
+def test_a_write_after_the_end_sends_nothing(
+    talk: Talk, wrap: Callable[[Any], Any], length: str | None
+) -> None:
+    """An application that has kept write() would speak in another response."""
+    talk.start("200 OK", [] if length is None else [("Content-Length", length)])
+    talk.send(wrap([b"body"]))
+    whole = talk.sink.data
+
+    talk.write(b"more")
+
+    assert talk.sink.data == whole
+    assert talk.exchange.sent == 4
+
+
 def test_a_client_that_left_is_noticed_again_after_a_caught_write(talk: Talk) -> None:
     """So that the request counts as a disconnect, whatever the application catches."""
     write = talk.start("200 OK", [])
