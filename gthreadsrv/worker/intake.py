@@ -237,10 +237,6 @@ class Intake:
         if len(pool.connections) >= self._settings.worker_connections:
             # Only now: had another worker been quicker, one would be closed for nothing.
             self._evict()
-        if pool.events:
-            # More may wait. They take turns with the connections that are here already: one
-            # accept in each round of the poller would be a second's wait for the last of them.
-            pool.events.insert(1, (port.fd, READ))
         connection = Connection(
             sock,
             port,
@@ -249,6 +245,11 @@ class Intake:
             trusted=port.trusted.includes(peer[0]),
         )
         pool.connections[connection.fd] = connection
+        if pool.events and len(pool.connections) < self._settings.worker_connections:
+            # More may wait. They take turns with the connections that are here already: one
+            # accept in each round of the poller would be a second's wait for the last of them.
+            # At the limit it is one: who makes room for it may have a request in these events.
+            pool.events.insert(1, (port.fd, READ))
         self._row.count_accept()
         # The request is often there already; then the poller never hears of the connection.
         found = self._on_readable(connection)

@@ -195,6 +195,27 @@ def test_a_sixteenth_of_the_idle_ones_goes_at_once(make_rig: MakeRig, clock: Clo
     assert rig.closed() == {"limit": 2}
 
 
+def test_at_the_limit_a_crowd_does_not_close_on_requests_that_have_come(
+    make_rig: MakeRig, clock: Clock
+) -> None:
+    """Only the first newcomer's room may cost one: the others wait until those are answered."""
+    rig = make_rig(hello, tcp=True, worker_connections=8)
+    rig.pool.pace_s = 0.0
+    kept = [rig.connect() for _ in range(8)]
+    for client in kept:
+        rig.exchange(GET, client)
+        clock.advance(1.0)
+    crowd = [rig.connect() for _ in range(8)]
+    for client in (*crowd, *kept):
+        client.sendall(GET)
+
+    rig.pump()
+
+    for client in (*crowd, *kept[1:]):
+        assert drained(client).startswith(b"HTTP/1.1 200")
+    assert rig.closed() == {"limit": 8}
+
+
 def test_silent_connections_at_the_limit_do_not_shut_the_worker(
     make_rig: MakeRig, clock: Clock
 ) -> None:
