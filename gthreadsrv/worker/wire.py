@@ -106,6 +106,11 @@ class Wire:
             done = outbox.flush(self._sock)
         except OSError as error:
             raise self._gone(str(error)) from error
+        except BaseException:
+            # The request was interrupted. Nobody knows what has left, and bytes sent twice
+            # could make a body that was cut as long as was promised.
+            self.close()
+            raise
         if done:
             outbox.close()
             self.outbox = None

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gthreadsrv.worker import outbox as outbox_module
+from gthreadsrv.worker.interrupt import RequestTimeoutError
 from gthreadsrv.worker.outbox import HIGH_WATER_BYTES
 from gthreadsrv.worker.wire import Wire
 from gthreadsrv.wsgi.exchange import ClientGoneError
@@ -111,6 +112,26 @@ def test_a_send_may_be_taken_up_to_any_byte(take: int) -> None:
 
     assert wire.flush()
     assert sock.got == b"abcdefgh"
+
+
+def test_an_interruption_sends_nothing_twice() -> None:
+    """It comes out of the system call that has sent: the rest of a cut response stays unsent."""
+
+    class Interrupted(Stingy):
+        def send(self, data: bytes | memoryview, _flags: int = 0) -> int:
+            taken = super().send(data)
+            if self.calls == 2:
+                raise RequestTimeoutError
+            return taken
+
+    sock = Interrupted([2])
+    wire = Wire(cast("Any", sock), 1.0)
+    wire.send(b"abcd")
+    with pytest.raises(RequestTimeoutError):
+        wire.send(b"efgh")
+
+    assert wire.flush()
+    assert sock.got == b"abcd"
 
 
 def test_a_small_response_is_one_system_call() -> None:
