@@ -68,7 +68,6 @@ class Overdue:
         self._channel = channel
         self._log = log
         self._sights: dict[PoolThread, _Sight] = {}
-        self._interrupted = 0
         self._asked = False
 
     def look(self, now: float) -> None:

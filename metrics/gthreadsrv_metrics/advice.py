@@ -110,6 +110,11 @@ class Window:
         return self.gauge("cgroup_cpu_limit_cores") or self.cores
 
     @property
+    def throttled(self) -> float:
+        """Share of the time in which the kernel held the container back."""
+        return self.delta("cgroup_cpu_throttled_seconds_total") / self.seconds
+
+    @property
     def cpu_full(self) -> bool:
         """Whether the workers use what CPU there is."""
         return self.cpu >= CPU_FULL * self.cpu_limit
@@ -171,20 +176,18 @@ def _memory(findings: _Findings, window: Window) -> None:
 
 
 def _quota(findings: _Findings, window: Window) -> None:
-    throttled = window.delta("cgroup_cpu_throttled_seconds_total") / window.seconds
-    if throttled > THROTTLED_SHARE:
+    if window.throttled > THROTTLED_SHARE:
         findings.add(
             "quota",
             "the kernel holds the container back: raise its CPU limit; more workers or threads"
             " would only share the same quota",
-            f"throttled {throttled:.0%} of the time",
+            f"throttled {window.throttled:.0%} of the time",
             f"limit {window.cpu_limit:g} cores",
         )
 
 
 def _cpu(findings: _Findings, window: Window) -> None:
-    throttled = window.delta("cgroup_cpu_throttled_seconds_total") / window.seconds
-    if window.waits and window.cpu_full and throttled <= THROTTLED_SHARE:
+    if window.waits and window.cpu_full and window.throttled <= THROTTLED_SHARE:
         findings.add(
             "cpu",
             "requests wait and the CPU is full: add CPU or machines, or make the application"
