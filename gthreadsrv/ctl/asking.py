@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -61,22 +60,23 @@ def ask(address: TcpAddress | UnixAddress, path: str, timeout_s: float) -> Answe
     """GET ``path`` within ``timeout_s``.  Raises NoAnswerError."""
     connection = http.client.HTTPConnection("localhost")
     # The socket's own timeout is for each step, and a server may take any number of them.
-    watch = threading.Timer(timeout_s, _hang_up, (connection,))
+    late = threading.Event()
+    watch = threading.Timer(timeout_s, _hang_up, (connection, late))
     watch.daemon = True
     watch.start()
-    started = time.monotonic()
     try:
         connection.sock = _connect(address, timeout_s)
         connection.request("GET", path)
         response = connection.getresponse()
         answer = Answer(response.status, response.read(_READ_MAX_BYTES))
-        if time.monotonic() - started >= timeout_s:
+        if late.is_set():
             raise TimeoutError
         return answer
     except TimeoutError:
         raise NoAnswerError(f"{address} does not answer within {timeout_s:g} s") from None
     except (OSError, UnicodeError, http.client.HTTPException) as error:
-        if time.monotonic() - started >= timeout_s:
+        # By what ended it: a clock read here may disagree with the timer's by a moment.
+        if late.is_set():
             raise NoAnswerError(f"{address} does not answer within {timeout_s:g} s") from None
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise NoAnswerError(f"{address} does not answer: {why}") from None
@@ -85,7 +85,8 @@ def ask(address: TcpAddress | UnixAddress, path: str, timeout_s: float) -> Answe
         connection.close()
 
 
-def _hang_up(connection: http.client.HTTPConnection) -> None:
+def _hang_up(connection: http.client.HTTPConnection, late: threading.Event) -> None:
+    late.set()
     sock = connection.sock
     if sock is not None:
         with suppress(OSError):

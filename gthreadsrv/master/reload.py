@@ -80,12 +80,17 @@ class ReloadPlan:
         """A worker became ready; True when that decides for the newest revision."""
         if self.phase is Phase.FIRST_BOOT:
             # An older revision that boots while the newest is still trying is good enough to
-            # start with; the newest is then an ordinary reload under way.
+            # start with.
             self._move(Event.BOOTED)
             self.committed = revision
-            if revision != self.desired:
-                self._move(Event.REQUESTED)
-                self.reloading = self.desired
+            if not self.newest:
+                return True
+            # What was asked for meanwhile is an ordinary reload from here on, perhaps booted
+            # already: whoever asked is told how it ends.
+            self._move(Event.REQUESTED)
+            self.reloading = self.desired
+            if revision == self.desired:
+                self._move(Event.BOOTED)
             return True
         if self.phase is Phase.TRYING and revision == self.desired:
             self._move(Event.BOOTED)

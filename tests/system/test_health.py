@@ -8,9 +8,13 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from gthreadsrv.ctl import asking
+from gthreadsrv.ctl.asking import NoAnswerError
+from gthreadsrv.net.address import TcpAddress
 from tests.system.conftest import Servers
 from tests.system.harness import Server, read_record, run_cli, wait_until
 
@@ -146,6 +150,27 @@ def test_the_page_on_the_main_listener(
     assert b"gthreadsrv_listener_backlog{" in page.body
     assert server.get("/stats/").status == 404
     assert server.get("/metrics").status == 404
+
+
+def test_what_came_too_late_is_called_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what ended the wait: two clocks may differ on whether it was long enough."""
+    monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=lambda: 0.0), raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = TcpAddress("127.0.0.1", listener.getsockname()[1])
+        done = threading.Event()
+
+        def drip() -> None:
+            sock, _ = listener.accept()
+            with sock, contextlib.suppress(OSError):
+                while not done.wait(0.02):
+                    sock.sendall(b"H")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        with pytest.raises(NoAnswerError, match="does not answer within 0.3 s"):
+            asking.ask(where, "/livez", 0.3)
+        done.set()
+        dripping.join()
 
 
 def test_health_waits_no_longer_than_it_was_told(tmp_path: Path) -> None:

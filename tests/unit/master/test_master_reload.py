@@ -110,7 +110,7 @@ def test_a_request_before_anybody_was_ready() -> None:
     assert plan.boot_failed(0, load_error=True) is Verdict.RETRY
     assert plan.boot_failed(1, load_error=True) is Verdict.END_SERVER
     assert plan.booted(1)
-    assert (plan.phase, plan.committed, plan.desired) == (Phase.STEADY, 1, 1)
+    assert (plan.phase, plan.committed, plan.desired) == (Phase.ROLLING, 1, 1)
 
 
 def test_an_older_revision_that_boots_first_starts_the_server() -> None:
@@ -148,3 +148,14 @@ def test_no_sequence_of_events_breaks_the_plan() -> None:
             assert plan.desired in {plan.committed, plan.newest}
             if plan.phase in {Phase.STEADY, Phase.ROLLING}:
                 assert plan.desired == plan.committed
+
+
+def test_a_reload_during_the_first_boot_is_reported_like_any_other() -> None:
+    """Whoever asked for it hears that it is done, once."""
+    plan = ReloadPlan()
+    plan.requested()
+    assert plan.booted(1)
+    assert (plan.phase, plan.committed) == (Phase.ROLLING, 1)
+    assert plan.settled() == 1
+    assert plan.settled() is None
+    assert plan.phase is Phase.STEADY

@@ -155,8 +155,9 @@ def test_reload_before_the_first_boot(start: Start) -> None:
     master.send_signal(signal.SIGHUP)
     pids = master.wait_pids(2)
     master.wait_log("worker left", 2, reason="reload")
-    master.send_signal(signal.SIGHUP)
     master.wait_log("reloaded")
+    master.send_signal(signal.SIGHUP)
+    master.wait_log("reloaded", 2)
     master.wait(lambda: not any(alive(pid) for pid in pids))
     assert master.stop() == 0
 
