@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,12 +68,28 @@ def test_a_busy_core_counts_stolen_time_and_not_waiting() -> None:
         core_busy_s(text, 7)
 
 
-def test_this_process_is_found(tmp_path: Path) -> None:
-    """The real /proc can be read; what is not a process in it is passed over."""
+def test_what_is_not_a_process_is_passed_over(tmp_path: Path) -> None:
+    """The files of /proc itself, and a process that has gone before it was read."""
     (tmp_path / "42").mkdir()
     (tmp_path / "sys").mkdir()
 
-    assert os.getpid() in {stat.pid for stat in read_all()}
     assert read_all(tmp_path) == []
-    assert cpu_s(os.getsid(0)) > 0
-    assert pss_kib(os.getsid(0)) > 0
+
+
+def test_a_real_session_is_measured() -> None:
+    """A session of our own: of the one this test runs in, the leader may be gone or another user's."""
+    leader = subprocess.Popen(
+        [sys.executable, "-c", "sum(range(3_000_000)); print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    with leader:
+        assert leader.stdout is not None
+        leader.stdout.readline()
+
+        assert leader.pid in {stat.pid for stat in members(read_all(), leader.pid)}
+        assert cpu_s(leader.pid) > 0
+        assert pss_kib(leader.pid) > 0
+
+        leader.communicate(b"\n")
