@@ -40,7 +40,7 @@ _NAMES: Final = {name.encode("ascii"): name for name in METHODS}
 class FieldSection:
     """The fields of a request without a body, screened; shared by all requests that send them."""
 
-    __slots__ = ("environ", "headers", "host", "keep_alive", "traced")
+    __slots__ = ("environ", "headers", "host", "keep_alive", "logged", "traced")
 
     def __init__(self, request: RequestHead) -> None:
         self.headers = request.headers
@@ -50,6 +50,8 @@ class FieldSection:
         """Whether one of the fields is about the request's way here."""
         self.environ: tuple[object, dict[str, Any]] | None = None
         """What `wsgi.environ` has made of them, and for whom; replaced as one."""
+        self.logged = ""
+        """What the access log has made of them."""
 
 
 class Recall:

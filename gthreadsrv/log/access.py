@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 from json.encoder import encode_basestring_ascii
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gthreadsrv.log.atoms import COMBINED, Headers, Record, compile_format
 from gthreadsrv.log.logfile import PIPE_WHOLE_BYTES, LogFile
 from gthreadsrv.log.render import iso_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 # Of a client's texts, on a pipe, so that the longest line stays in one piece: six bytes a
 # character at worst, five such texts, and the rest of a line.
@@ -28,6 +28,34 @@ _NULL = "null"
 # Field names as clients spell them, each to its place in a line; others are looked up once.
 _WANTED = {b"referer": 1, b"user-agent": 2, b"x-forwarded-for": 3}
 _PLACES_MAX = 1024
+
+
+class Section(Protocol):
+    """Fields that several requests have sent alike."""
+
+    logged: str
+    """What a line says of them, kept here; empty until there was one."""
+
+
+class Request(Protocol):
+    """What is logged of a request: an `http.request.RequestHead`."""
+
+    method: str
+    target: str
+    minor: int
+    headers: list[tuple[bytes, bytes]]
+
+    @property
+    def section(self) -> Section | None:
+        """Where the headers are shared with other requests."""
+
+
+class Response(Protocol):
+    """What is logged of a response: a `wsgi.exchange.Exchange`."""
+
+    code: int
+    sent: int
+    headers: list[tuple[str, str]]
 
 
 class AccessLog:
@@ -48,37 +76,71 @@ class AccessLog:
 
     def log(
         self,
-        *,
-        remote_addr: str,
-        method: str,
-        target: str,
-        version_minor: int,
-        status: int,
-        bytes_sent: int,
+        client: str,
+        head: Request,
+        response: Response,
         duration_s: float,
         started_wall: float,
-        headers: Headers,
         request_id: str,
         trace_id: str,
-        response_headers: Sequence[tuple[str, str]] = (),
-        environ: Mapping[str, object] | None = None,
+        environ: Mapping[str, object],
     ) -> None:
         """Write one line. Never raises for a client's bytes or a full disk; see `lost`.
 
-        `method` and `target` are as sent, empty where no request could be read. The last
-        two are looked at only by formats with `%({name}o)s` and `%({name}e)s`.
+        ``head`` holds the method and target as sent, empty where no request could be read.
+        The response's headers and ``environ`` are looked at only by formats with `%({name}o)s`
+        and `%({name}e)s`.
         """
         if self._render is not None:
             line = self._render(
                 Record(
-                    remote_addr, method, target, version_minor, status, bytes_sent, duration_s,
-                    started_wall, headers, request_id, trace_id, response_headers, environ or {},
+                    client, head.method, head.target, head.minor, response.code, response.sent,
+                    duration_s, started_wall, head.headers, request_id, trace_id, response.headers,
+                    environ,
                 )
             )  # fmt: skip
             if len(line) >= PIPE_WHOLE_BYTES and not self.file.whole_lines:
                 line = line[: PIPE_WHOLE_BYTES - 1]
             self._write(f"{line}\n")
             return
+        section = head.section
+        fields = "" if section is None else section.logged
+        if not fields:
+            fields = self._fields(head.headers)
+            if section is not None:
+                section.logged = fields
+        second = int(started_wall)
+        stamp = self._stamp
+        if stamp[0] != second:
+            # Replaced as one object, so that threads see a second with its own text.
+            self._stamp = stamp = (second, iso_time(second)[:-5])
+        millis = int((started_wall - second) * 1000)
+        begin = f'{{"time":"{stamp[1]}.{millis:03d}Z","level":"info","event":"request"'
+        text = encode_basestring_ascii
+        end = (
+            f',"request_id":{text(request_id) if request_id else _NULL}'
+            f',"trace_id":{text(trace_id) if trace_id else _NULL},"pid":{os.getpid()}}}\n'
+        )
+        answer = (
+            f',"protocol":"HTTP/1.{head.minor}","status":{response.code},"bytes":{response.sent}'
+            f',"duration":{duration_s:.6f}'
+        )
+        asked = (
+            f',"remote_addr":{text(client)},"method":{text(head.method)}'
+            f',"target":{text(head.target)}'
+        )
+        line = f"{begin}{asked}{answer}{fields}{end}"
+        if len(line) > PIPE_WHOLE_BYTES and not self.file.whole_lines:
+            asked = (
+                f',"remote_addr":{text(client)},"method":{text(head.method[:_SHORT])}'
+                f',"target":{text(head.target[:_SHORT])}'
+            )
+            fields = self._fields([(name, value[:_SHORT]) for name, value in head.headers])
+            line = f"{begin}{asked}{answer}{fields}{end}"
+        self._write(line)
+
+    def _fields(self, headers: Headers) -> str:
+        """The part of a JSON line that is made of a request's fields."""
         text = encode_basestring_ascii
         referer = agent = forwarded = _NULL
         find = self._places.get
@@ -94,37 +156,7 @@ class AccessLog:
                     agent = text(value.decode("latin-1"))
                 elif place == 3:
                     forwarded = text(value.decode("latin-1"))
-        second = int(started_wall)
-        stamp = self._stamp
-        if stamp[0] != second:
-            # Replaced as one object, so that threads see a second with its own text.
-            self._stamp = stamp = (second, iso_time(second)[:-5])
-        line = (
-            f'{{"time":"{stamp[1]}.{int((started_wall - second) * 1000):03d}Z"'
-            f',"level":"info","event":"request"'
-            f',"remote_addr":{text(remote_addr)},"method":{text(method)},"target":{text(target)}'
-            f',"protocol":"HTTP/1.{version_minor}","status":{status},"bytes":{bytes_sent}'
-            f',"duration":{duration_s:.6f},"referer":{referer},"user_agent":{agent}'
-            f',"forwarded_for":{forwarded},"request_id":{text(request_id) if request_id else _NULL}'
-            f',"trace_id":{text(trace_id) if trace_id else _NULL},"pid":{os.getpid()}}}\n'
-        )
-        if len(line) > PIPE_WHOLE_BYTES and not self.file.whole_lines:
-            # Cut texts give a line that fits, so this is one step deep.
-            self.log(
-                remote_addr=remote_addr,
-                method=method[:_SHORT],
-                target=target[:_SHORT],
-                version_minor=version_minor,
-                status=status,
-                bytes_sent=bytes_sent,
-                duration_s=duration_s,
-                started_wall=started_wall,
-                headers=[(name, value[:_SHORT]) for name, value in headers],
-                request_id=request_id,
-                trace_id=trace_id,
-            )
-            return
-        self._write(line)
+        return f',"referer":{referer},"user_agent":{agent},"forwarded_for":{forwarded}'
 
     def _write(self, line: str) -> None:
         try:

@@ -228,8 +228,7 @@ class Service:
             row.count_error("client_disconnect")
             self.close(connection, "client")
             return None, done
-        outbox = wire.outbox
-        if outbox is None and access_log() is None:
+        if wire.outbox is None:
             # The usual case, in which nothing need be kept of the request.
             row.finish(
                 done,
@@ -243,8 +242,21 @@ class Service:
                 exchange.sent,
                 trace_id,
             )
+            access = access_log()
+            if access is not None:
+                access.log(
+                    connection.peer[0],
+                    head,
+                    exchange,
+                    done - connection.first_read,
+                    wall_ns * 1e-9,
+                    request_id,
+                    trace_id,
+                    environ,
+                )
         else:
-            pending = Pending(
+            row.abandon(done)
+            connection.pending = Pending(
                 head,
                 exchange,
                 connection.first_read,
@@ -257,13 +269,9 @@ class Service:
                 request_id,
                 trace_id,
             )
-            if outbox is not None:
-                row.abandon(done)
-                connection.pending = pending
-                connection.then_close = "" if exchange.keep_alive else self._close_reason(exchange)
-                pool.expect(connection, done + self._patience.write_s)
-                return WRITING, done
-            self._count(connection, pending, done)
+            connection.then_close = "" if exchange.keep_alive else self._close_reason(exchange)
+            pool.expect(connection, done + self._patience.write_s)
+            return WRITING, done
         if exchange.keep_alive:
             if connection.rest:
                 return intake.next_request(connection, done), done
@@ -351,21 +359,15 @@ class Service:
         )
         access = access_log()
         if access is not None:
-            head = pending.head
             access.log(
-                remote_addr=connection.peer[0],
-                method=head.method,
-                target=head.target,
-                version_minor=head.minor,
-                status=exchange.code,
-                bytes_sent=exchange.sent,
-                duration_s=now - pending.started,
-                started_wall=pending.wall_s,
-                headers=head.headers,
-                request_id=pending.request_id,
-                trace_id=pending.trace_id,
-                response_headers=exchange.headers,
-                environ=pending.environ,
+                connection.peer[0],
+                pending.head,
+                exchange,
+                now - pending.started,
+                pending.wall_s,
+                pending.request_id,
+                pending.trace_id,
+                pending.environ,
             )
 
     # -- responses of our own --------------------------------------------------------------

@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,12 +35,13 @@ HEADERS = st.lists(
     ),
     max_size=6,
 )
+TOLD = ("duration_s", "started_wall", "request_id", "trace_id", "environ")
 TEXTS = st.text(st.characters(max_codepoint=255), max_size=60)
 
 
 def fields(**changes: Any) -> dict[str, Any]:
     """What the worker tells of one response."""
-    return {
+    known = {
         "remote_addr": "203.0.113.9",
         "method": "GET",
         "target": "/a%20b?c=d",
@@ -53,7 +55,36 @@ def fields(**changes: Any) -> dict[str, Any]:
         "trace_id": "0af7651916cd43dd8448eb211c80319c",
         "response_headers": [("Content-Type", "text/plain"), ("Set-Cookie", "s=hunter2")],
         "environ": {"myapp.user": "ann", "HTTP_COOKIE": "session=hunter2"},
+        "section": None,
         **changes,
+    }
+    return {
+        "client": known["remote_addr"],
+        "head": SimpleNamespace(
+            method=known["method"],
+            target=known["target"],
+            minor=known["version_minor"],
+            headers=known["headers"],
+            section=known["section"],
+        ),
+        "response": SimpleNamespace(
+            code=known["status"], sent=known["bytes_sent"], headers=known["response_headers"]
+        ),
+        **{name: known[name] for name in TOLD},
+    }
+
+
+def test_fields_that_come_again_are_looked_at_once(json_log: Log) -> None:
+    """What a line says of them is kept with them, whole; on a pipe a long line is cut all the same."""
+    section = SimpleNamespace(logged="")
+    first = json.loads(json_log.line(section=section))
+    again = json.loads(json_log.line(section=section, headers=[]))
+
+    assert again == first
+    assert json.loads("{" + section.logged[1:] + "}") == {
+        "referer": "https://example.com/before",
+        "user_agent": "Mozilla/5.0 (X11)",
+        "forwarded_for": "198.51.100.7",
     }
 
 
@@ -236,6 +267,7 @@ def test_a_line_on_a_pipe_is_short_enough_to_stay_whole() -> None:
     reader, writer = os.pipe()
     try:
         long = fields(
+            section=SimpleNamespace(logged=""),
             target="/" + "\xff" * 8000,
             headers=[(name, b'"' * 8000) for name in (b"User-Agent", b"Referer", b"X-Forwarded-For")],
         )  # fmt: skip

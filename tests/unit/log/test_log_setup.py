@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -202,10 +203,9 @@ def test_the_access_logs_form_follows_the_logs(
     configured(tmp_path, log_format=log_format, access_log_format=form, accesslog=str(path))
     access = log.access_log()
     assert access is not None
-    access.log(
-        remote_addr="::1", method="GET", target="/", version_minor=1, status=200, bytes_sent=0,
-        duration_s=0.1, started_wall=1.0, headers=[], request_id="x", trace_id="",
-    )  # fmt: skip
+    request = SimpleNamespace(method="GET", target="/", minor=1, headers=[], section=None)
+    response = SimpleNamespace(code=200, sent=0, headers=[])
+    access.log("::1", request, response, 0.1, 1.0, "x", "", {})
     assert path.read_text().startswith("{") is json_line
 
 
