@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from gthreadsrv import __version__
 from gthreadsrv.errors import AppLoadError
-from gthreadsrv.http.parser import resolve_parser
+from gthreadsrv.http.parser import load_parser
 from gthreadsrv_metrics.scoreboard import Scoreboard
 from gthreadsrv_metrics.sources import ListenerSource, Sources
 
@@ -87,7 +87,7 @@ def sources(
         build={
             "version": __version__,
             "python": platform.python_version(),
-            "parser": resolve_parser(settings.http_parser),
+            "parser": load_parser(settings.http_parser).name,
             "worker_class": settings.worker_class,
         },
         app_directory=app_directory,

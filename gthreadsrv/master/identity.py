@@ -6,7 +6,6 @@ the application is imported.
 
 from __future__ import annotations
 
-import ctypes
 import grp
 import os
 import pwd
@@ -50,6 +49,8 @@ def _stay_observable() -> None:
     exporter, and debuggers and core dumps are refused (prctl(2), proc(5)).
     """
     if sys.platform == "linux":
+        import ctypes  # costs every start 4 ms, and few change the user
+
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 

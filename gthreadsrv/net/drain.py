@@ -8,7 +8,6 @@ Runs in the master, before it tells workers to leave. Not here: closing, and acc
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import socket
 import struct
@@ -52,6 +51,8 @@ def stop_new_connections(listener: Listener) -> bool:
 def _drop_syns(sock: socket.socket) -> bool:
     if sys.platform != "linux":
         return False
+    import ctypes  # costs every start 4 ms, and is needed at the end only
+
     program = ctypes.create_string_buffer(
         b"".join(struct.pack("=HBBI", *instruction) for instruction in _BARE_SYN_FILTER)
     )

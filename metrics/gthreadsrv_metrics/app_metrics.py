@@ -21,7 +21,6 @@ import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Final
 
@@ -195,7 +194,7 @@ def _file_by_slot(values: ModuleType) -> None:
         values._gthreadsrv_identity = _identity  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-class _ValuesFinder(MetaPathFinder):
+class _ValuesFinder:
     """Sees prometheus_client.values being imported, and sets it up right after."""
 
     def find_spec(
