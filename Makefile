@@ -27,7 +27,7 @@ help:
 	@echo 'make fuzz          compare the two HTTP parsers on many more inputs than make test'
 	@echo 'make bench         compare with other servers, some 25 minutes (BENCH=--quick: three)'
 	@echo 'make bench-scaling how cost grows with threads, connections, workers, size'
-	@echo 'make bench-own     what the server costs: fairness, idle, boot, metrics, scrapes'
+	@echo 'make bench-own     what the server costs: fairness, hand-over, idle, boot, metrics'
 	@echo 'make bench-deps    install what make bench needs (apt)'
 	@echo 'make soak          ten thousand restarts of workers, some twenty minutes'
 	@echo 'make situations    which alert fires in which staged situation, some ten minutes'
@@ -75,7 +75,7 @@ bench-deps:
 	    apt-get install -y -qq --no-install-recommends gcc libev-dev python3-dev python3-venv wrk
 
 bench-own: $(TEST_STAMP)
-	for name in fairness idle boot metrics_cost exporter; do \
+	for name in fairness handover idle boot metrics_cost exporter; do \
 	    $(BIN)/python -m tests.bench.$$name || exit 1; \
 	done
 
