@@ -27,6 +27,7 @@ from gthreadsrv_metrics.scoreboard import Scoreboard
 from gthreadsrv_metrics.sources import Sources, publish
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
 
     from _typeshed.wsgi import WSGIApplication
@@ -81,6 +82,7 @@ class Revisions:
         self._check_room(settings)
         self.put_in_force(settings)
         identity = resolve(settings)
+        tls = _tls_context(settings) if settings.is_ssl else None
         main, metrics = self._open(settings, identity)
         try:
             seen = sources(settings, main, self.app_directory)
@@ -95,6 +97,7 @@ class Revisions:
             app=self._preload(settings, identity) if settings.preload_app else None,
             load=functools.partial(load_app, settings.app),
             target=settings.workers,
+            tls=tls,
         )
         exporter = Revision(
             settings=exporter_settings(settings),
@@ -204,6 +207,12 @@ class Revisions:
         gc.collect()
         gc.freeze()
         return app
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    from gthreadsrv.net.tls import make_context  # a megabyte that few need
+
+    return make_context(settings)
 
 
 def _scoreboard(settings: Settings, listeners: Sequence[Listener]) -> Scoreboard:

@@ -124,6 +124,11 @@ def _request_limit(settings: Settings) -> int:
 def _ports(context: WorkerContext) -> dict[int, Port]:
     settings = context.settings
     trusted = TrustedPeers(settings.forwarded_allow_ips)
+    secure = None
+    if context.tls is not None:
+        from gthreadsrv.worker.tls_wire import securing
+
+        secure = securing(context.tls, patience_of(settings).write_s)
     ports = {}
     for listener in context.listeners:
         port = Port(
@@ -132,6 +137,7 @@ def _ports(context: WorkerContext) -> dict[int, Port]:
             multithread=settings.threads > 1,
             multiprocess=settings.workers > 1,
             pass_underscores=settings.header_map == "dangerous",
+            secure=secure,
         )
         ports[port.fd] = port
     return ports
