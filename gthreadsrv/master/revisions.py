@@ -20,6 +20,7 @@ from gthreadsrv.master.group import Revision
 from gthreadsrv.master.identity import Identity, resolve
 from gthreadsrv.master.pidfile import PidFile
 from gthreadsrv.net.listeners import Listener, SocketFile
+from gthreadsrv.net.tls import make_context
 from gthreadsrv.settings.surroundings import enter
 from gthreadsrv.wsgi.load import load_app
 from gthreadsrv_metrics import app_metrics
@@ -27,7 +28,6 @@ from gthreadsrv_metrics.scoreboard import Scoreboard
 from gthreadsrv_metrics.sources import Sources, publish
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Sequence
 
     from _typeshed.wsgi import WSGIApplication
@@ -82,7 +82,7 @@ class Revisions:
         self._check_room(settings)
         self.put_in_force(settings)
         identity = resolve(settings)
-        tls = _tls_context(settings) if settings.is_ssl else None
+        tls = make_context(settings) if settings.is_ssl else None
         main, metrics = self._open(settings, identity)
         try:
             seen = sources(settings, main, self.app_directory)
@@ -207,12 +207,6 @@ class Revisions:
         gc.collect()
         gc.freeze()
         return app
-
-
-def _tls_context(settings: Settings) -> ssl.SSLContext:
-    from gthreadsrv.net.tls import make_context  # a megabyte that few need
-
-    return make_context(settings)
 
 
 def _scoreboard(settings: Settings, listeners: Sequence[Listener]) -> Scoreboard:

@@ -3,7 +3,6 @@
 What is said in a handshake is `worker.tls_stream`'s; this is what becomes of the connection
 meanwhile, and when it fails.  A handshake holds no thread.  The deadline is that of a request's
 head, from the first byte on; before it a connection is as cheap as an idle one, and is one.
-Imported by every worker, so nothing of OpenSSL here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A connection's way out where it is encrypted.
 
-What `Wire` does over a socket this does over a `TlsStream`.  Only workers that speak TLS
-import it.
+What `Wire` does over a socket this does over a `TlsStream`.
 """
 
 from __future__ import annotations
