@@ -62,6 +62,7 @@ class Handshakes:
 
     def fail(self, connection: Connection, error: TlsError) -> None:
         """End a connection whose client breaks TLS.  The leader."""
+        connection.fresh_until = 0.0
         self._service.log_tls_failure(connection, str(error))
         self._service.row.count_close("error")
         # Not closed at once: a reset would overtake the alert that tells the client why.

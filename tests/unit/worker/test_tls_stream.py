@@ -436,3 +436,12 @@ def test_a_client_that_has_gone_is_known_by_the_next_send(line: Line) -> None:
             line.wire.send(b"x")
     assert line.wire.lost
     assert not line.wire.shut() or line.wire.unsent is False
+
+
+def test_nothing_is_nothing(line: Line) -> None:
+    """An empty send is no record."""
+    line.shake()
+    line.wire.send(b"")
+    assert drained(line.client.sock) == b""
+    line.wire.send(b"x")
+    assert line.client.received() == b"x"
