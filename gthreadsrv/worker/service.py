@@ -463,7 +463,7 @@ class Service:
         bytes makes the kernel reset the connection, and the reset overtakes the response.
         """
         self.row.count_close(reason)
-        if lingering or connection.rest:
+        if lingering or connection.rest or connection.wire.lingers:
             self.linger(connection)
         else:
             self.close(connection, None)

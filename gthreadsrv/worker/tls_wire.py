@@ -56,6 +56,11 @@ class TlsWire(Wire):
         """See `Wire.unsent`."""
         return self.stream.unsent
 
+    @property
+    def lingers(self) -> bool:
+        """See `Wire.lingers`: its close_notify, which would be answered by a reset."""
+        return True
+
     def send_pair(self, first: bytes, second: bytes) -> None:
         """Send both; what is copied for that is bounded."""
         self.send(first + second[:_JOIN_BYTES])

@@ -51,6 +51,11 @@ class Wire:
         """Whether bytes of a handshake, or of the connection's end, have yet to leave."""
         return False
 
+    @property
+    def lingers(self) -> bool:
+        """Whether the client, too, has something to say at the end, even one that asked for it."""
+        return False
+
     def send(self, data: bytes | memoryview) -> None:
         """Send ``data``.  Raises ClientGoneError when the client has gone."""
         if self.outbox is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -351,3 +351,56 @@ def test_handshakes_hold_no_thread(
             client.settimeout(10)
             client.sendall(GET)
             assert b"200 OK" in client.recv(65536)
+
+
+class Narrow:
+    """A connection's socket with a kernel that takes as much of each send as the test says."""
+
+    def __init__(self, rig: Rig, *takes: int) -> None:
+        connection = rig.only()
+        self._sock, self._takes = connection.sock, list(takes)
+        self.recv = connection.sock.recv
+        cast("Any", connection.wire).stream._sock = self
+
+    def send(self, data: bytes) -> int:
+        size = self._takes.pop(0) if self._takes else len(data)
+        if not size:
+            raise BlockingIOError
+        return self._sock.send(data[:size])
+
+
+def test_a_handshake_is_not_over_before_our_part_has_left(secure: Secure) -> None:
+    """In TLS 1.2 ours is the last word, and the client waits for it."""
+    rig, client = secure(echo)
+    client.sock.sendall(client.step())
+    rig.pump()
+    Narrow(rig, 0, 0, 10, 0)
+    client.take()
+    client.sock.sendall(client.step())
+    rig.pump()
+    assert rig.only().state is IDLE
+    client.take()
+    client.tls.do_handshake()
+    client.send(GET)
+    rig.pump()
+    assert b"200 OK" in client.received()
+
+
+@pytest.mark.parametrize("request_", [GET_CLOSE, b"GET / HTTP/1.0\r\n\r\n"])
+def test_a_farewell_waits_for_room(secure: Secure, request_: bytes) -> None:
+    """It is the response's end where nothing else tells that it is whole."""
+    rig, client = secure(echo)
+    client.shake(rig.pump)
+    Narrow(rig, 1 << 20, 0, 0, 5, 0)
+    client.send(request_)
+    rig.pump()
+    assert b"200 OK" in client.received()
+    assert client.closed
+    assert at_end(client.sock)
+    assert rig.only().state is LINGERING
+    client.sock.sendall(client.farewell())
+    rig.pump()
+    assert drained(client.sock) == b"", "no reset for the client's own farewell"
+    client.sock.close()
+    rig.pump()
+    assert rig.closed() == {"client": 1}

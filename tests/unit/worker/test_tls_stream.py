@@ -340,6 +340,8 @@ def test_everything_arrives_in_order_whatever_the_kernel_takes(
         assert got == expected
         assert not line.wire.unsent
         assert line.wire.shut()
+        for _ in cuts:  # no room for the farewell, as long as the cuts last
+            assert line.wire.shut()
         line.client.received()
         assert line.client.closed
     finally:
