@@ -61,6 +61,9 @@ def exporter_settings(settings: Settings) -> Settings:
         body_timeout=_HEAD_S,
         write_timeout=_WRITE_S,
         forwarded_allow_ips=(),
+        certfile=None,
+        keyfile=None,
+        ssl_context=None,
     )
 
 

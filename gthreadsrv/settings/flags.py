@@ -101,8 +101,10 @@ def _add(section: argparse._ArgumentGroup, setting: Setting) -> None:
         "setting": setting,
         "default": argparse.SUPPRESS,
     }
-    if not setting.flags:
+    if setting.positional:
         section.add_argument(metavar=setting.metavar, nargs="?", **options)
+    elif not setting.flags:
+        return  # the file's alone
     elif setting.metavar:
         section.add_argument(*setting.flags, metavar=setting.metavar, **options)
     else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import struct
 from typing import TYPE_CHECKING
 
+from gthreadsrv.worker.connection import Connection
 from gthreadsrv.wsgi.environ import EnvironBuilder
 
 if TYPE_CHECKING:
@@ -15,6 +17,21 @@ if TYPE_CHECKING:
     from gthreadsrv.net.listeners import Listener
 
 __all__ = ["Port", "TrustedPeers", "receive_plain", "receive_stamped"]
+
+# accept(2): errors of the new connection itself, which are to be taken like EAGAIN.
+_LOST_ON_THE_WAY = frozenset(
+    {
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ETIMEDOUT,
+    }
+)
 
 # struct timespec as SO_TIMESTAMPNS delivers it on 64-bit Linux.
 _TIMESPEC = struct.Struct("@qq")
@@ -67,7 +84,17 @@ class TrustedPeers:
 class Port:
     """One listener of this worker."""
 
-    __slots__ = ("environs", "fd", "owned", "receive", "sock", "tcp", "trusted", "watched")
+    __slots__ = (
+        "environs",
+        "fd",
+        "owned",
+        "receive",
+        "secure",
+        "sock",
+        "tcp",
+        "trusted",
+        "watched",
+    )
 
     def __init__(
         self,
@@ -77,13 +104,16 @@ class Port:
         multithread: bool,
         multiprocess: bool,
         pass_underscores: bool = False,
+        secure: Callable[[Connection], None] | None = None,
     ) -> None:
+        """``secure`` has a connection begin with a TLS handshake; None: they are plain."""
         self.sock = listener.sock
         self.fd = listener.sock.fileno()
         self.tcp = listener.kind == "tcp"
         self.owned = listener.owned
         """Whether its queue is ours to empty; others may go on using an inherited one."""
         self.trusted = trusted
+        self.secure = secure
         self.watched = False
         """Whether the poller reports new connections.  Only the leader changes it."""
         self.receive: Callable[[socket.socket, int], tuple[bytes, int]] = (
@@ -94,16 +124,36 @@ class Port:
         self.environs = EnvironBuilder(
             server_name=host,
             # PEP 3333: SERVER_PORT can never be empty.
-            server_port=port or "80",
+            server_port=port or ("80" if secure is None else "443"),
+            scheme="http" if secure is None else "https",
             multithread=multithread,
             multiprocess=multiprocess,
             pass_underscores=pass_underscores,
         )
 
     def accept(self) -> tuple[socket.socket, tuple[str, str]]:
-        """Accept one connection.  Raises BlockingIOError when none waits, else OSError."""
-        sock, name = self.sock.accept()
+        """Accept one connection.
+
+        Raises BlockingIOError when none waits, or it broke on its way; else OSError.
+        """
+        try:
+            sock, name = self.sock.accept()
+        except OSError as error:
+            if error.errno in _LOST_ON_THE_WAY:
+                raise BlockingIOError(error.errno, error.strerror) from error
+            raise
         sock.setblocking(False)
         if self.tcp:
             return sock, (name[0], str(name[1]))
         return sock, ("", "")
+
+    def admit(
+        self, sock: socket.socket, peer: tuple[str, str], write_timeout_s: float
+    ) -> Connection:
+        """Make a connection of what `accept` returned."""
+        connection = Connection(
+            sock, self, peer, write_timeout_s, trusted=self.trusted.includes(peer[0])
+        )
+        if self.secure is not None:
+            self.secure(connection)
+        return connection

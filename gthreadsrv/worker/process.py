@@ -29,6 +29,7 @@ from gthreadsrv.worker.pool import Pool
 from gthreadsrv.worker.ports import Port, TrustedPeers
 from gthreadsrv.worker.service import Service
 from gthreadsrv.worker.thread import PoolThread
+from gthreadsrv.worker.tls_wire import securing
 from gthreadsrv.worker.watchdog import Watchdog
 from gthreadsrv.wsgi.metrics_path import with_metrics
 from gthreadsrv_metrics.layout import M_SHUTTING_DOWN
@@ -124,6 +125,8 @@ def _request_limit(settings: Settings) -> int:
 def _ports(context: WorkerContext) -> dict[int, Port]:
     settings = context.settings
     trusted = TrustedPeers(settings.forwarded_allow_ips)
+    tls = context.tls
+    secure = None if tls is None else securing(tls, patience_of(settings).write_s)
     ports = {}
     for listener in context.listeners:
         port = Port(
@@ -132,6 +135,7 @@ def _ports(context: WorkerContext) -> dict[int, Port]:
             multithread=settings.threads > 1,
             multiprocess=settings.workers > 1,
             pass_underscores=settings.header_map == "dangerous",
+            secure=secure,
         )
         ports[port.fd] = port
     return ports

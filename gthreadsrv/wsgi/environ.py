@@ -75,6 +75,8 @@ class EnvironBuilder:
             "REMOTE_PORT": "",
             "wsgi.input": None,
         }
+        if scheme == "https":
+            self._base["HTTPS"] = "on"
 
     def build(
         self,

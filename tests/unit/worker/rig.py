@@ -28,11 +28,13 @@ from gthreadsrv.worker.pool import Pool
 from gthreadsrv.worker.ports import Port, TrustedPeers
 from gthreadsrv.worker.service import Service
 from gthreadsrv.worker.thread import PoolThread
+from gthreadsrv.worker.tls_wire import securing
 from gthreadsrv_metrics import labels
 from gthreadsrv_metrics.reading import FleetReading, read_fleet
 from gthreadsrv_metrics.scoreboard import Scoreboard
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -152,6 +154,7 @@ class Base:
         max_requests: int = 0,
         limits: Limits | None = None,
         parser: str = "h11",
+        tls: ssl.SSLContext | None = None,
         **settings: Any,
     ) -> None:
         """Listen at ``path``, or on loopback when there is none."""
@@ -164,7 +167,13 @@ class Base:
         address = TcpAddress("127.0.0.1", 0) if path is None else UnixAddress(str(path))
         self.listener: Listener = bind([address], 128)[0]
         trusted = TrustedPeers(self.settings.forwarded_allow_ips)
-        self.port = Port(self.listener, trusted, multithread=threads > 1, multiprocess=False)
+        self.port = Port(
+            self.listener,
+            trusted,
+            multithread=threads > 1,
+            multiprocess=False,
+            secure=tls and securing(tls, patience_of(self.settings).write_s),
+        )
         self.drain = Drain(
             self.pool,
             [self.port],
