@@ -1,13 +1,12 @@
 """What the live page shows, as one value for JSON: computed, not measured.
 
 Pure: one collection and the history go in. Only sizes, times and counts come out; no request
-leaves a trace here, neither its path nor its client. Numbers have four digits: what is drawn
-needs no more, and the answer is half as long.
+leaves a trace here, neither its path nor its client.
 """
 
 from __future__ import annotations
 
-from dataclasses import astuple, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 from gthreadsrv_metrics import labels
@@ -20,7 +19,7 @@ from gthreadsrv_metrics.layout import (
     M_START_TIME,
     M_TARGET_WORKERS,
 )
-from gthreadsrv_metrics.live_history import Drawn, grown
+from gthreadsrv_metrics.live_history import Drawn, grown, short
 from gthreadsrv_metrics.reading import IDLE
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def live_state(
         },
         "workers": [_worker(slot, moment, before, wall) for slot in live],
         "listeners": _listeners(families),
-        "cores": _short(moment.total("cgroup_cpu_limit_cores") or sources.cores),
+        "cores": short(moment.total("cgroup_cpu_limit_cores") or sources.cores),
         "memory": {
             "used": moment.total("cgroup_memory_usage_bytes"),
             "limit": moment.total("cgroup_memory_limit_bytes"),
@@ -105,8 +104,8 @@ def _worker(
         "generation": slot.generation,
         # Of each thread the age of its request, -1 where it has none.
         "threads": [-1 if age == IDLE else round(age, 2) for age in slot.ages],
-        "rate": _short(rate),
-        "cpu": _short(cpu),
+        "rate": short(rate),
+        "cpu": short(cpu),
         "memory": moment.memory.get(slot.slot),
     }
 
@@ -139,11 +138,8 @@ def _exits(moment: Moment, oldest: Moment | None) -> list[dict[str, Any]]:
 
 def _history(moments: Sequence[Drawn], wall_offset_s: float) -> dict[str, list[float | None]]:
     """Return the moments column by column, ``at`` in unix seconds."""
-    rows = [astuple(moment)[1:] for moment in moments]
-    columns = zip(*rows, strict=True) if rows else [()] * len(_SERIES)
     found: dict[str, list[float | None]] = {
-        name: [_short(value) for value in column]
-        for name, column in zip(_SERIES, columns, strict=True)
+        name: [getattr(moment, name) for moment in moments] for name in _SERIES
     }
     found["at"] = [round(moment.at + wall_offset_s, 1) for moment in moments]
     return found
@@ -161,8 +157,3 @@ def _advice(moment: Moment, before: Moment | None, cores: float) -> dict[str, An
             {"limit": one.limit, "text": one.text, "numbers": list(one.numbers)} for one in found
         ],
     }
-
-
-def _short(number: float | None) -> float | None:
-    """Return four digits of a number."""
-    return None if number is None else float(f"{number:.4g}")

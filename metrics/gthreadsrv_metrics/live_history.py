@@ -69,7 +69,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What the page draws of one moment; None is not known. Times in seconds."""
+    """What the page draws of one moment, in four digits; None is not known. Times in seconds."""
 
     at: float
     rate: float | None = None  # responses a second
@@ -138,6 +138,11 @@ def quantile(share: float, bounds: Sequence[float], counts: Sequence[float]) -> 
     return bounds[-1]
 
 
+def short(number: float | None) -> float | None:
+    """Return four digits of a number: what is drawn needs no more."""
+    return None if number is None else float(f"{number:.4g}")
+
+
 def grown(before: Sequence[float], after: Sequence[float]) -> list[float]:
     """Return what counts grew by; none of them can shrink."""
     return [max(b - a, 0.0) for a, b in zip(before, after, strict=True)]
@@ -167,16 +172,16 @@ def drawn(moment: Moment, before: Moment | None, previous: Moment | None) -> Dra
     duration_bounds, queue_bounds = labels.DURATION_BOUNDS, labels.QUEUE_BOUNDS
     return Drawn(
         at=moment.at,
-        rate=sum(classes) / seconds,
-        errors=classes[_ERRORS] / seconds,
-        p50=quantile(0.5, duration_bounds, durations),
-        p95=quantile(0.95, duration_bounds, durations),
-        p99=quantile(0.99, duration_bounds, durations),
-        queue_p50=quantile(0.5, queue_bounds, queue),
-        queue_p95=quantile(0.95, queue_bounds, queue),
-        queue_p99=quantile(0.99, queue_bounds, queue),
-        busy=None if busy_s is None or not threads else min(busy_s / (threads * seconds), 1.0),
-        cpu=None if cpu_s is None else cpu_s / seconds,
+        rate=short(sum(classes) / seconds),
+        errors=short(classes[_ERRORS] / seconds),
+        p50=short(quantile(0.5, duration_bounds, durations)),
+        p95=short(quantile(0.95, duration_bounds, durations)),
+        p99=short(quantile(0.99, duration_bounds, durations)),
+        queue_p50=short(quantile(0.5, queue_bounds, queue)),
+        queue_p95=short(quantile(0.95, queue_bounds, queue)),
+        queue_p99=short(quantile(0.99, queue_bounds, queue)),
+        busy=None if busy_s is None or not threads else short(min(busy_s / threads / seconds, 1.0)),
+        cpu=None if cpu_s is None else short(cpu_s / seconds),
         backlog=backlog,
         memory=memory,
         exits=sum(grown(previous.exits, moment.exits)),

@@ -254,6 +254,7 @@ function buildGrid(workers, columns) {
     const row = body.appendChild(make("tr"));
     const name = row.appendChild(make("th", "", String(worker.slot)));
     name.scope = "row";
+    name.append(" ");
     const state = name.appendChild(make("span", "state"));
     const cells = [];
     for (let number = 0; number < columns; number += 1) {
@@ -327,7 +328,7 @@ function showAdvice(advice) {
       item = list.appendChild(make("li"));
       item.append(make("strong"), document.createTextNode(""), make("span"));
     }
-    say(item.children[0], one.limit);
+    say(item.children[0], `${one.limit}: `);
     if (item.childNodes[1].data !== one.text) item.childNodes[1].data = one.text;
     say(item.children[1], one.numbers.join(" · "));
   });
