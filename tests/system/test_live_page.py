@@ -105,6 +105,7 @@ def situation(server: Server) -> dict[str, Any]:
          "memory": None},
         {**worker, "slot": 3, "threads": [12.0, -1], "state": "draining"},
     ]  # fmt: skip
+    state |= {"timeout_s": 4.0, "long_s": 2.0, "stuck_s": 4.0}
     state["advice"] = {
         "seconds": 10,
         "found": [
