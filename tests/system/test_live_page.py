@@ -130,7 +130,7 @@ def stage(visit: Visit, state: dict[str, Any]) -> None:
 
 
 def test_a_staged_load_is_seen(server: Server, visit: Visit) -> None:
-    """Idle threads, then two that are busy, then long, then stuck; rates and percentiles come."""
+    """Idle threads, then two that are busy, long and stuck; rates and percentiles come."""
     grid = "#grid tbody td.thread"
     visit.wait("(grid) => document.querySelectorAll(grid + '.idle').length === 6", grid)
     assert visit.text("#cards article:nth-child(1) .value") == "0 of 6"
@@ -145,19 +145,20 @@ def test_a_staged_load_is_seen(server: Server, visit: Visit) -> None:
     client.start()
     try:
         for connection in slow:
-            connection.request("GET", "/sleep?s=5")
-        kinds = "(kind) => document.querySelectorAll('#grid tbody td.' + kind).length >= 2"
-        visit.wait(kinds, "long")
-        shown = visit.page.locator("#grid td.long").first.inner_text()
-        assert shown.startswith("! ")
-        visit.wait(kinds, "stuck")
+            connection.request("GET", "/sleep?s=8")
+        # A look a second may miss one of these, not all: each is the next one's past.
+        kinds = "(kinds) => document.querySelectorAll(kinds).length >= 2"
+        visit.wait(kinds, "#grid .busy, #grid .long, #grid .stuck")
+        visit.wait(kinds, "#grid .long, #grid .stuck")
+        visit.wait(kinds, "#grid .stuck")
+        assert visit.page.locator("#grid .stuck").first.inner_text().startswith("✕ ")
         visit.wait("() => /^[1-9]/.test(document.querySelectorAll('.value')[1].textContent)")
         durations = (
             "() => [...document.querySelectorAll('.lines dd')].every(d => d.textContent !== '–')"
         )
         visit.wait(durations)
         line = visit.page.locator("#cards article:nth-child(2) path.line-1").get_attribute("d")
-        assert line.count("L") >= 2, "a line through what was seen"
+        assert line.count("L") >= 1, "a line through what was seen"
         assert visit.text("#health") == "✓ ready"
         assert visit.page.title().endswith("busy · gthreadsrv")
     finally:
