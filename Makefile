@@ -30,9 +30,9 @@ help:
 	@echo 'make bench-own     what the server costs: fairness, idle, boot, metrics, scrapes'
 	@echo 'make bench-deps    install what make bench needs (apt)'
 	@echo 'make soak          ten thousand restarts of workers, some twenty minutes'
-	@echo 'make situations    which alert fires in which staged situation, some ten minutes'
+	@echo 'make situations    which alert fires, and what dashboards show, in which staged situation; a quarter of an hour'
 	@echo 'make check-grafana hold the dashboards to Grafana'"'"'s own types (needs npm)'
-	@echo 'make screenshots   draw the dashboards from a live server (needs npm and Chromium)'
+	@echo 'make screenshots   draw the dashboards and the live page from live servers (needs npm and Chromium)'
 	@echo 'make clean         remove what these commands made'
 
 serve: $(SERVE_STAMP)
@@ -85,6 +85,7 @@ check-grafana: $(TEST_STAMP)
 screenshots: $(TEST_STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fast,test,screenshots]'
 	PYTHONPATH=metrics $(BIN)/python -m grafana.pictures
+	$(BIN)/python -m tests.bench.live_picture
 
 soak: $(TEST_STAMP)
 	$(BIN)/python -m tests.bench.restarts
