@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gthreadsrv.http.body import ChunkedBody, LengthBody
     from gthreadsrv.http.head import HeadBuffer
     from gthreadsrv.http.request import RequestHead
+    from gthreadsrv.worker.pending import Pending
     from gthreadsrv.worker.ports import Port
-    from gthreadsrv.worker.service import Pending
     from gthreadsrv.worker.upload import Upload
 
 __all__ = [

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import io
 import threading
-from dataclasses import dataclass
 from time import monotonic, sleep, time_ns
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from gthreadsrv.http.request import RequestHead
 from gthreadsrv.http.response import phrase
@@ -23,6 +22,7 @@ from gthreadsrv.worker.connection import IDLE, WRITING, State
 from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in, take_back
 from gthreadsrv.worker.offspring import leave_child
 from gthreadsrv.worker.patience import patience_of
+from gthreadsrv.worker.pending import Pending
 from gthreadsrv.worker.pool import PACE_WEIGHT
 from gthreadsrv.worker.request_start import seconds_since
 from gthreadsrv.wsgi.exchange import ClientGoneError, Exchange
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gthreadsrv.worker.pool import Pool
     from gthreadsrv_metrics.scoreboard import ThreadRow
 
-__all__ = ["Pending", "Service"]
+__all__ = ["Service"]
 
 _LINGER_S = 2.0
 _LINGER_BYTES = 256 * 1024
@@ -48,24 +48,6 @@ _LINGER_BYTES = 256 * 1024
 _UNREADABLE = RequestHead("", "", 1, [], -1, False, False, False, "", "", b"")
 
 _TEXT = [("Content-Type", "text/plain; charset=utf-8")]
-
-
-@dataclass(slots=True)
-class Pending:
-    """What is known of a response that has not left whole, for its count and log line."""
-
-    head: RequestHead
-    exchange: Exchange
-    started: float
-    app_s: float
-    queue_s: float
-    kernel: bool
-    body_in: int
-    environ: dict[str, Any]
-    wall_s: float
-    request_id: str
-    trace_id: str
-    exemplar: str
 
 
 class Service:
@@ -425,18 +407,7 @@ class Service:
             connection.upload.discard()
             connection.upload = None
         pending = Pending(
-            head,
-            exchange,
-            connection.first_read,
-            -1.0,
-            -1.0,
-            False,
-            0,
-            {},
-            wall_ns * 1e-9,
-            request_id="",
-            trace_id="",
-            exemplar="",
+            head, exchange, connection.first_read, -1.0, -1.0, False, 0, {}, wall_ns * 1e-9
         )
         if connection.wire.outbox is not None:
             # The client has yet to read what came before.
