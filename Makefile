@@ -10,8 +10,8 @@ TEST_STAMP := $(VENV)/.test-ready
 COVERAGE_MINIMUM := 90
 
 # Programs that system tests start, and Debian's packages that carry them.
-PROGRAMS := curl nginx openssl prometheus promtool wrk
-APT_PACKAGES := ca-certificates curl nginx-light openssl prometheus wrk
+PROGRAMS := chromium curl nginx openssl prometheus promtool wrk
+APT_PACKAGES := ca-certificates chromium curl fonts-dejavu-core nginx-light openssl prometheus wrk
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: help serve test lint test-deps test-pythons fuzz bench bench-scaling bench-own bench-deps soak situations \
@@ -30,9 +30,9 @@ help:
 	@echo 'make bench-own     what the server costs: fairness, hand-over, idle, boot, metrics'
 	@echo 'make bench-deps    install what make bench needs (apt)'
 	@echo 'make soak          ten thousand restarts of workers, some twenty minutes'
-	@echo 'make situations    which alert fires in which staged situation, some ten minutes'
+	@echo 'make situations    which alert fires, and what dashboards show, in which staged situation; a quarter of an hour'
 	@echo 'make check-grafana hold the dashboards to Grafana'"'"'s own types (needs npm)'
-	@echo 'make screenshots   draw the dashboards from a live server (needs npm and Chromium)'
+	@echo 'make screenshots   draw the dashboards and the live page from live servers (needs npm and Chromium)'
 	@echo 'make clean         remove what these commands made'
 
 serve: $(SERVE_STAMP)
@@ -85,6 +85,7 @@ check-grafana: $(TEST_STAMP)
 screenshots: $(TEST_STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fast,test,screenshots]'
 	PYTHONPATH=metrics $(BIN)/python -m grafana.pictures
+	$(BIN)/python -m tests.bench.live_picture
 
 soak: $(TEST_STAMP)
 	$(BIN)/python -m tests.bench.restarts

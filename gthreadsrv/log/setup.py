@@ -109,6 +109,13 @@ def access_log() -> AccessLog | None:
     return _output.access
 
 
+def close_access_log() -> None:
+    """Log no requests in this process: the exporter's, which are not the application's."""
+    access, _output.access = _output.access, None
+    if access is not None:
+        access.close()
+
+
 def reopen() -> None:
     """Go on in new files after log rotation (USR1); a failure is logged and the old file kept."""
     files = [_output.file]
