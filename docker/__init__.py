@@ -1,0 +1,1 @@
+"""What the containers are made of, and the small tools that belong to them."""
