@@ -1,1 +1,0 @@
-"""What the containers are made of, and the small tools that belong to them."""

@@ -1,1 +1,0 @@
-"""Manifests for Kubernetes, and what writes the one of them that is generated."""
