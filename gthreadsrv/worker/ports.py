@@ -7,6 +7,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
+from gthreadsrv.net.drain import admit
 from gthreadsrv.wsgi.environ import EnvironBuilder
 
 if TYPE_CHECKING:
@@ -105,5 +106,7 @@ class Port:
         sock, name = self.sock.accept()
         sock.setblocking(False)
         if self.tcp:
+            if self.owned:
+                admit(sock)
             return sock, (name[0], str(name[1]))
         return sock, ("", "")
