@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from tests.image.engine import BASE, IMAGE, ROOT, WORK, Engine, import_base, own_network, without_network
+from tests.image.engine import (
+    BASE,
+    IMAGE,
+    ROOT,
+    WORK,
+    Engine,
+    import_base,
+    own_network,
+    without_network,
+)
 from tests.image.stack import stand_ins
 
 NEEDED = ("dockerd", "docker", "docker-compose", "debootstrap", "ip")
@@ -33,7 +42,9 @@ def engine() -> Iterator[Engine]:
     try:
         without_network(one)
         import_base(one)
-        one.build(ROOT, IMAGE, "--build-arg", f"PYTHON_IMAGE={BASE}", dockerfile="docker/Dockerfile")
+        one.build(
+            ROOT, IMAGE, "--build-arg", f"PYTHON_IMAGE={BASE}", dockerfile="docker/Dockerfile"
+        )
         one.build(ROOT / "docker" / "example", "hello")
         stand_ins(one)
         one.stop()

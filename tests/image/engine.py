@@ -30,7 +30,13 @@ IMAGE = "gthreadsrv"
 SUITE = "bookworm"
 
 _CLONE_NEWNET = 0x40000000
-_NO_NETWORK = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false")
+_NO_NETWORK = (
+    "--bridge=none",
+    "--iptables=false",
+    "--ip6tables=false",
+    "--ip-forward=false",
+    "--ip-masq=false",
+)
 # What an imported image has no use for.  Bytecode is left out because Python's own images have none.
 _LEFT_OUT = ("./proc/", "./sys/", "./dev/", "./var/cache/apt/", "./var/lib/apt/lists/")
 
@@ -80,16 +86,19 @@ class Engine:
         assert self._process is not None
         assert self._process.poll() is None, f"dockerd ended: see {WORK / 'dockerd.log'}"
         command = ["docker", "info"]
-        return not subprocess.run(command, env=self.environ, capture_output=True, check=False).returncode
+        return not subprocess.run(
+            command, env=self.environ, capture_output=True, check=False
+        ).returncode
 
     def stop(self) -> None:
         """End it and all containers."""
         if self._process is None:
             return
-        left = self.docker("ps", "--all", "--quiet").split()
-        if left:
-            self.docker("rm", "--force", "--volumes", *left)
-        self._process.send_signal(signal.SIGTERM)
+        if self._process.poll() is None:
+            left = self.docker("ps", "--all", "--quiet").split()
+            if left:
+                self.docker("rm", "--force", "--volumes", *left)
+            self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(60)
         except subprocess.TimeoutExpired:
@@ -108,9 +117,7 @@ class Engine:
     def build(self, folder: Path, tag: str, *options: str, dockerfile: str | None = None) -> None:
         """Build an image with the machine's network."""
         options = (*options, *(("--file", str(folder / dockerfile)) if dockerfile else ()))
-        self.docker(
-            "build", "--network=host", "--tag", tag, *options, str(folder), timeout_s=600
-        )
+        self.docker("build", "--network=host", "--tag", tag, *options, str(folder), timeout_s=600)
 
 
 def import_base(engine: Engine) -> None:
@@ -123,7 +130,9 @@ def import_base(engine: Engine) -> None:
         include = "--include=python3,python3-venv,ca-certificates"
         run(["debootstrap", "--variant=minbase", include, SUITE, str(tree)], 600)
         # Whatever this machine trusts, the build must trust to reach a package index.
-        shutil.copy("/etc/ssl/certs/ca-certificates.crt", tree / "etc/ssl/certs/ca-certificates.crt")
+        shutil.copy(
+            "/etc/ssl/certs/ca-certificates.crt", tree / "etc/ssl/certs/ca-certificates.crt"
+        )
         shutil.copy("/etc/resolv.conf", tree / "etc/resolv.conf")
     archive = WORK / "base.tar"
 

@@ -1,5 +1,8 @@
-"""The compose stack, run with what can be had here: Debian's nginx and Prometheus under the names of
-the images that compose.yaml asks for.  There is no such stand-in for Grafana, which is left out."""
+"""The compose stack, run with what can be had without a registry of images.
+
+Debian's nginx and Prometheus stand in under the names of the images that compose.yaml asks for.
+There is no such thing for Grafana, which is left out.
+"""
 
 from __future__ import annotations
 

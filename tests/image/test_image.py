@@ -32,7 +32,9 @@ def sample(container: Container, name: str, **labels: str) -> float:
     """The sum of a metric's samples that carry these labels."""
     page = parse_page(get(container, "/metrics", 9180).text)
     return sum(
-        value for found, value in page.get(name, {}).items() if labels.items() <= dict(found).items()
+        value
+        for found, value in page.get(name, {}).items()
+        if labels.items() <= dict(found).items()
     )
 
 
@@ -153,7 +155,9 @@ def test_a_worker_that_the_kernel_kills_for_memory(engine: Engine, report: Repor
             what="counted",
         )
         assert sample(container, "gthreadsrv_cgroup_oom_kills_total") == 1
-        wait_until(lambda: get(container, "/readyz", 9180).status_code == 200, 60, what="ready again")
+        wait_until(
+            lambda: get(container, "/readyz", 9180).status_code == 200, 60, what="ready again"
+        )
         assert get(container, "/again").text == "/again"
         assert container.state["Running"]
         assert container.state["Pid"]
@@ -211,7 +215,8 @@ def test_stop_under_load_loses_nothing(engine: Engine, report: Report) -> None:
         engine.docker("stop", "--time", "40", container.name)
         visitors.join()
         assert container.state["ExitCode"] == 0
-        print("LOG", *container.log(), sep="\n"); print("LOST", visitors.answered, *visitors.lost, sep="\n")
+        print("LOG", *container.log(), sep="\n")
+        print("LOST", visitors.answered, *visitors.lost, sep="\n")
         assert visitors.lost == []
         assert visitors.answered > 40
         report["stop_under_load"] = {"answered": visitors.answered, "lost": len(visitors.lost)}
