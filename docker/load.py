@@ -122,9 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool."""
     parser = argparse.ArgumentParser(description="Send requests to gthreadsrv's demo.")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="where [%(default)s]")
-    parser.add_argument(
-        "--rate", type=float, default=50.0, help="requests per second [%(default)g]"
-    )
+    parser.add_argument("--rate", type=float, default=50.0, help="per second [%(default)g]")
     parser.add_argument("--clients", type=int, default=64, help="connections [%(default)d]")
     parser.add_argument("--seconds", type=float, default=0.0, help="how long; 0 is for ever [0]")
     options = parser.parse_args(arguments)

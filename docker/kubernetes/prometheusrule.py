@@ -1,8 +1,7 @@
 """Writes the PrometheusRule from metrics/rules, or says whether it is up to date.
 
-``python docker/kubernetes/prometheusrule.py --write`` brings it up to date, ``--check`` is what ``make lint``
-runs. ``--runbook URL`` makes the alerts' links lead to where one's own runbook is; with
-``--into FILE`` that is a copy.
+``--write`` brings it up to date, ``--check`` is what ``make lint`` runs. ``--runbook URL`` makes
+the alerts' links lead to where one's own runbook is; with ``--into FILE`` that is a copy.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ SOURCES: Final = ("gthreadsrv.rules.yml", "gthreadsrv.alerts.yml")
 TARGET: Final = Path(__file__).parent / "components" / "monitoring" / "prometheusrule.yaml"
 RUNBOOK: Final = "metrics/RUNBOOK.md"
 HEAD: Final = """\
-# Written by python docker/kubernetes/prometheusrule.py --write (make reference) from metrics/rules: change it there.
+# Written by `make reference` from metrics/rules: change it there.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -52,7 +51,7 @@ def rendered(runbook: str = RUNBOOK) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; 1 if a check found the file out of date."""
-    parser = argparse.ArgumentParser(prog="python docker/kubernetes/prometheusrule.py")
+    parser = argparse.ArgumentParser(prog="prometheusrule.py")
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", action="store_true", help="write the PrometheusRule")
     action.add_argument("--check", action="store_true", help="say whether it is up to date")

@@ -161,8 +161,7 @@ def test_a_worker_that_the_kernel_kills_for_memory(engine: Engine, report: Repor
         assert get(container, "/again").text == "/again"
         assert container.state["Running"]
         assert container.state["Pid"]
-        left = [line for line in container.log() if line["event"] == "worker left"]
-        report["oom_log"] = {name: left[0][name] for name in ("reason", "status")}
+        print(*container.log(), sep="\n")
 
 
 class Visitors:
@@ -191,7 +190,7 @@ class Visitors:
             except (OSError, http.client.HTTPException) as error:
                 whole = False
                 with self._lock:
-                    self.lost.append(f"{time.time():.3f} {error!r}")
+                    self.lost.append(repr(error))
             finally:
                 connection.close()
             with self._lock:
@@ -215,8 +214,6 @@ def test_stop_under_load_loses_nothing(engine: Engine, report: Report) -> None:
         engine.docker("stop", "--time", "40", container.name)
         visitors.join()
         assert container.state["ExitCode"] == 0
-        print("LOG", *container.log(), sep="\n")
-        print("LOST", visitors.answered, *visitors.lost, sep="\n")
         assert visitors.lost == []
         assert visitors.answered > 40
         report["stop_under_load"] = {"answered": visitors.answered, "lost": len(visitors.lost)}
