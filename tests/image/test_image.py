@@ -142,7 +142,7 @@ def test_the_example(engine: Engine) -> None:
         assert sample(container, "hello_greetings_total") == 1
 
 
-def test_a_worker_that_the_kernel_kills_for_memory(engine: Engine, report: Report) -> None:
+def test_a_worker_that_the_kernel_kills_for_memory(engine: Engine) -> None:
     """Its request is lost and counted as what it was; the container goes on, with a new worker."""
     options = (*CONFINED, *WITH_APPS)
     with running(engine, "hungry", "hungry:app", options=options) as container:
@@ -161,7 +161,8 @@ def test_a_worker_that_the_kernel_kills_for_memory(engine: Engine, report: Repor
         assert get(container, "/again").text == "/again"
         assert container.state["Running"]
         assert container.state["Pid"]
-        print(*container.log(), sep="\n")
+        [died] = [line for line in container.log() if line["event"] == "worker died"]
+        assert (died["reason"], died["status"]) == ("oom", "SIGKILL")
 
 
 class Visitors:
