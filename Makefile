@@ -117,7 +117,7 @@ check-kubernetes: $(TEST_STAMP)
 	    tests/unit/docker/test_docker_kubernetes.py
 
 simulate-pods: $(TEST_STAMP)
-	$(BIN)/python -m tests.simulation.pods
+	$(BIN)/python -m tests.simulation.pods $(SIMULATE)
 
 # Every hash of every file of every version, for all Pythons and machines.
 lock: $(TEST_STAMP)
