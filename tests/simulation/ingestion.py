@@ -100,7 +100,7 @@ def pods_server(page: Page, count: int) -> ThreadingHTTPServer:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            address = "127.0.0.1:%d" % self.server.server_address[1]  # type: ignore[index,str-bytes-safe]
+            address = f"127.0.0.1:{self.connection.getsockname()[1]}"
             if self.path == "/targets":
                 every = [
                     {"targets": [address], "labels": {"pod": str(pod), "instance": f"pod-{pod}"}}

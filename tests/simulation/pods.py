@@ -88,12 +88,12 @@ class Autoscaler:
         current = len(gauges) + without
         if not gauges:
             return current
-        ratio = sum(gauges) / len(gauges) / self.target
+        ratio = math.fsum(gauges) / len(gauges) / self.target
         if not without:
             return current if abs(1 - ratio) <= TOLERANCE else math.ceil(ratio * current)
         # Pods without a number count as idle when more are wanted, as on target when fewer are.
         filling = 0.0 if ratio > 1 else self.target
-        careful = (sum(gauges) + filling * without) / current / self.target
+        careful = (math.fsum(gauges) + filling * without) / current / self.target
         if abs(1 - careful) <= TOLERANCE or (ratio > 1) != (careful > 1):
             return current
         return math.ceil(careful * current)
@@ -244,7 +244,7 @@ def fleets() -> str:
 
 def block(text: str, name: str) -> re.Match[str]:
     """A generated part of the document.  ValueError where there is none."""
-    found = re.search(rf"<!-- {name}:begin[^>]*-->\n(.*?)\n<!-- {name}:end -->", text, re.DOTALL)
+    found = re.search(rf"<!-- {name}:begin[^>]*-->\n(.*?)<!-- {name}:end -->", text, re.DOTALL)
     if found is None:
         raise ValueError(f"no block {name}")
     return found
@@ -262,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = DOCUMENT.read_text()
         for name, table in tables.items():
             found = block(text, name)
-            text = text[: found.start(1)] + table + text[found.end(1) :]
+            text = text[: found.start(1)] + table + "\n" + text[found.end(1) :]
         DOCUMENT.write_text(text)
     return 0
 
