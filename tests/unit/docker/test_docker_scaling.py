@@ -69,6 +69,26 @@ def test_the_autoscaler_is_the_one_of_the_manifests() -> None:
     assert [(one["value"], one["periodSeconds"]) for one in down["policies"]] == [(10, 60)]
 
 
+def test_the_extrapolation_is_a_straight_line() -> None:
+    """Through the first and the last measurement, and the sums made of it."""
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in TEXT.splitlines()
+        if re.match(r"\| [\d,]+(, extrapolated)? \| [\d,]+ \| [\d,]+ \| \d+ MB", line)
+    ]
+    rows = [[float(re.sub(r"[^\d.]", "", cell)) for cell in line] for line in cells]
+    first, *_, last, line = rows
+    assert line[0] == 1000
+    for column in (1, 2, 3, 4):
+        slope = (last[column] - first[column]) / (last[0] - first[0])
+        assert line[column] == pytest.approx(first[column] + slope * (1000 - first[0]), rel=0.02)
+    bytes_a_series = 1e6 * (last[3] - first[3]) / (last[1] - first[1])
+    assert f"memory is {bytes_a_series / 1000:.1f} KB a\nseries" in TEXT
+    gigabytes = line[2] * 86400 * 1.5 / 1e9
+    assert f"x 86,400 x 1.5 B = {gigabytes:.1f} GB a day" in TEXT
+    assert f"5.1 KB / 15 s = {1000 * 5.1 / 15:.0f} KB a\nsecond" in TEXT
+
+
 # The documented algorithm: desired = ceil(current x metric / target), and its exceptions.
 
 
