@@ -162,6 +162,7 @@ $(TEST_STAMP): pyproject.toml | $(BIN)/python
 	@touch $@ $(SERVE_STAMP)
 
 clean:
+	[ ! -d build/image ] || $(SUDO) rm -rf build/image
 	rm -rf $(VENV) .venv-3.* .venv-bench .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache \
 	    .import_linter_cache .hypothesis build dist
 	find gthreadsrv metrics tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -127,7 +127,7 @@ def test_a_wrong_variable_is_one_line(engine: Engine) -> None:
 
 def test_a_health_check_that_fails(engine: Engine) -> None:
     """A server whose metrics port does not answer is not healthy, with the reason at hand."""
-    options = ("--health-interval", "1s", "--health-retries", "2", "--health-start-period", "0s")
+    options = ("--health-interval", "1s", "--health-retries", "2", "--health-start-period", "1s")
     env = {"GTHREADSRV_METRICS_BIND": "off"}
     with running(engine, "blind", env=env, options=options) as container:
         wait_until(lambda: container.health == "unhealthy", 60, what="unhealthy")
