@@ -9,6 +9,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from gthreadsrv.worker.connection import Connection
+from gthreadsrv.net.drain import admit
 from gthreadsrv.wsgi.environ import EnvironBuilder
 
 if TYPE_CHECKING:
@@ -144,6 +145,8 @@ class Port:
             raise
         sock.setblocking(False)
         if self.tcp:
+            if self.owned:
+                admit(sock)
             return sock, (name[0], str(name[1]))
         return sock, ("", "")
 
