@@ -8,8 +8,8 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from gthreadsrv.worker.connection import Connection
 from gthreadsrv.net.drain import admit
+from gthreadsrv.worker.connection import Connection
 from gthreadsrv.wsgi.environ import EnvironBuilder
 
 if TYPE_CHECKING:
