@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 from gthreadsrv.errors import ConfigError
 
 if TYPE_CHECKING:
+    import ctypes
+
     from gthreadsrv.settings import Settings
 
 
@@ -32,6 +34,9 @@ class Identity:
 
     def assume(self) -> None:
         """Become it, for good."""
+        # Now, as its files may be out of the other user's reach; few starts need it.
+        import ctypes
+
         # Groups first: afterwards the right to set them is gone.
         if self.name is None:
             os.setgroups([self.gid])
@@ -39,19 +44,17 @@ class Identity:
             os.initgroups(self.name, self.gid)
         os.setgid(self.gid)
         os.setuid(self.uid)
-        _stay_observable()
+        if sys.platform == "linux":
+            _stay_observable(ctypes.CDLL(None))
 
 
-def _stay_observable() -> None:
+def _stay_observable(libc: ctypes.CDLL) -> None:
     """Let processes of the same user look at this one, as if it had been started by that user.
 
     A change of user makes a process "not dumpable": /proc then hides its memory figures from the
     exporter, and debuggers and core dumps are refused (prctl(2), proc(5)).
     """
-    if sys.platform == "linux":
-        import ctypes  # costs every start 4 ms, and few change the user
-
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def resolve(settings: Settings) -> Identity | None:
