@@ -169,12 +169,17 @@ def test_a_staged_load_is_seen(server: Server, visit: Visit) -> None:
 
 
 def test_a_reload_shows_workers_come_and_go(server: Server, visit: Visit) -> None:
-    """New slots appear beside the old, which leave; the count of reloads moves."""
+    """New slots appear beside the old, which leave; the count of reloads moves.
+
+    The exporter is replaced too, and begins its history anew: the page keeps what it has seen.
+    """
     before = visit.text("#events")
+    begun = visit.page.evaluate("() => kept[0].at")
     server.send_signal(signal.SIGHUP)
     visit.wait("(before) => document.querySelector('#events').innerText !== before", before)
     visit.wait("() => /[1-9]\\d* ok/.test(document.querySelector('#events').innerText)")
     visit.wait("() => document.querySelectorAll('#grid tbody tr').length === 2")
+    assert visit.page.evaluate("() => kept[0].at") == begun
     # The exporter was replaced with them; what was asked on its way out may have failed.
     visit.wait("() => !document.querySelector('#lost').textContent")
     visit.complaints.clear()
