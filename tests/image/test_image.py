@@ -60,6 +60,9 @@ def test_what_the_image_says_of_itself(engine: Engine, report: Report) -> None:
     assert config["Healthcheck"]["Test"] == ["CMD", "gthreadsrvctl", "health"]
     assert config["User"] == "10001:10001"
     assert set(config["ExposedPorts"]) == {"8000/tcp", "9180/tcp"}
+    # What others build upon it can install what they need beside the server.
+    pip = engine.docker("run", "--rm", "--user", "root", "--entrypoint", "pip", IMAGE, "--version")
+    assert " from /opt/gthreadsrv/" in pip
     base = engine.inspect(BASE, "image")
     report["image_mb"] = round(image["Size"] / 1e6)
     report["image_mb_above_base"] = round((image["Size"] - base["Size"]) / 1e6)
@@ -74,6 +77,8 @@ def test_confined(engine: Engine, report: Report) -> None:
         assert (sizing["cpus"], sizing["workers"], sizing["threads"]) == (1, 1, 3)
         assert "cpu" in sizing["cpus_from"], sizing
         assert get(container, "/fast").text == "Hello, world!\n"
+        live = get(container, "/", 9180)
+        assert (live.status_code, live.headers["Content-Type"][:9]) == (200, "text/html")
         # Larger than what is kept in memory, and no file can be made.
         body = b"x" * 5_000_000
         echoed = requests.post(f"http://{container.address}:8000/echo", data=body, timeout=60)
