@@ -55,3 +55,12 @@ class ReadTimeoutError(ProtocolError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(408, detail)
+
+
+class ProxyHeaderError(ProtocolError):
+    """A connection without the PROXY header it must begin with, or one nobody may send (403)."""
+
+    reason = "proxy_protocol"
+
+    def __init__(self, detail: str, status: int = 400) -> None:
+        super().__init__(status, detail)

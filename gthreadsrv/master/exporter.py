@@ -61,6 +61,8 @@ def exporter_settings(settings: Settings) -> Settings:
         body_timeout=_HEAD_S,
         write_timeout=_WRITE_S,
         forwarded_allow_ips=(),
+        forwarded_client="off",
+        proxy_protocol="off",
     )
 
 

@@ -68,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _row(setting: Setting) -> str:
     metavar = f" {setting.metavar}" if setting.metavar else ""
-    flags = ", ".join(f"`{flag}`" for flag in setting.flags) or f"`{setting.metavar}`"
+    flags = ", ".join(f"`{flag}`" for flag in setting.flags)
+    if setting.positional:
+        flags = f"`{setting.metavar}`"
     variables = [f"`{setting.variable}`"] if setting.in_environment else []
     if setting.fallback is not None:
         variables.append(f"`{setting.fallback.name}`")

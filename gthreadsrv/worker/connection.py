@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gthreadsrv.http.body import ChunkedBody, LengthBody
     from gthreadsrv.http.head import HeadBuffer
     from gthreadsrv.http.request import RequestHead
+    from gthreadsrv.worker.pending import Pending
     from gthreadsrv.worker.ports import Port
-    from gthreadsrv.worker.service import Pending
     from gthreadsrv.worker.upload import Upload
 
 __all__ = [
@@ -42,7 +42,7 @@ class State(IntEnum):
     IDLE = 0
     """Nothing of a request has come: just accepted, or kept alive."""
     READING = 1
-    """Part of a request has come."""
+    """Part of a request has come, or of the PROXY header before it."""
     ACTIVE = 2
     """A thread has its request, or a request waits for a thread."""
     WRITING = 3
@@ -66,7 +66,9 @@ MOVES: dict[State, frozenset[State]] = {
     State.IDLE: frozenset(
         {State.READING, State.ACTIVE, State.WRITING, State.LINGERING, State.CLOSED}
     ),
-    State.READING: frozenset({State.ACTIVE, State.WRITING, State.LINGERING, State.CLOSED}),
+    State.READING: frozenset(
+        {State.IDLE, State.ACTIVE, State.WRITING, State.LINGERING, State.CLOSED}
+    ),
     State.ACTIVE: frozenset(
         {State.IDLE, State.READING, State.WRITING, State.LINGERING, State.CLOSED}
     ),
@@ -76,7 +78,11 @@ MOVES: dict[State, frozenset[State]] = {
     State.LINGERING: frozenset({State.CLOSED}),
     State.CLOSED: frozenset(),
 }
-"""The legal moves.  IDLE and READING go to WRITING when a refusal does not leave at once."""
+"""The legal moves.
+
+IDLE and READING go to WRITING when a refusal does not leave at once, READING to IDLE when what
+came was a PROXY header alone.
+"""
 
 # The same as rows of flags: a set of enum members costs two Python-level hashes per look.
 _LEGAL = tuple(tuple(to in MOVES[at] for to in State) for at in State)

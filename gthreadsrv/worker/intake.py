@@ -21,7 +21,6 @@ from gthreadsrv.worker.connection import (
     LINGERING,
     READING,
     WRITING,
-    Connection,
     State,
 )
 from gthreadsrv.worker.patience import patience_of
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from gthreadsrv.http.limits import Limits
     from gthreadsrv.http.recall import RecallingParser
     from gthreadsrv.settings import Settings
+    from gthreadsrv.worker.connection import Connection
     from gthreadsrv.worker.drain import Drain
     from gthreadsrv.worker.pool import Pool
     from gthreadsrv.worker.ports import Port
@@ -237,13 +237,7 @@ class Intake:
         if len(pool.connections) >= self._settings.worker_connections:
             # Only now: had another worker been quicker, one would be closed for nothing.
             self._evict()
-        connection = Connection(
-            sock,
-            port,
-            peer,
-            self._patience.write_s,
-            trusted=port.trusted.includes(peer[0]),
-        )
+        connection = port.admit(sock, peer, self._patience.write_s)
         pool.connections[connection.fd] = connection
         if pool.events and len(pool.connections) < self._settings.worker_connections:
             # More may wait. They take turns with the connections that are here already: one
@@ -283,6 +277,10 @@ class Intake:
         try:
             data, arrival_ns = connection.receive(connection.sock, size)
         except (BlockingIOError, InterruptedError):
+            return None
+        except ProtocolError as error:
+            # Of the connection, before any request.
+            self._service.refuse(connection, error)
             return None
         except OSError:
             # A reset: between requests a client that leaves, as an end of stream is.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import io
 import threading
-from dataclasses import dataclass
 from time import monotonic, sleep, time_ns
 from typing import IO, TYPE_CHECKING, Any
 
+from gthreadsrv.http.errors import ProtocolError
 from gthreadsrv.http.request import RequestHead
 from gthreadsrv.http.response import phrase
 from gthreadsrv.log import access_log
@@ -22,6 +22,7 @@ from gthreadsrv.worker.connection import IDLE, WRITING, State
 from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in, take_back
 from gthreadsrv.worker.offspring import leave_child
 from gthreadsrv.worker.patience import patience_of
+from gthreadsrv.worker.pending import Pending
 from gthreadsrv.worker.pool import PACE_WEIGHT
 from gthreadsrv.worker.request_start import seconds_since
 from gthreadsrv.wsgi.exchange import ClientGoneError, Exchange
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from structlog.typing import FilteringBoundLogger
 
-    from gthreadsrv.http.errors import ProtocolError
     from gthreadsrv.http.response import HeadEncoder
     from gthreadsrv.settings import Settings
     from gthreadsrv.worker.connection import Connection
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gthreadsrv.worker.pool import Pool
     from gthreadsrv_metrics.scoreboard import ThreadRow
 
-__all__ = ["Pending", "Service"]
+__all__ = ["Service"]
 
 _LINGER_S = 2.0
 _LINGER_BYTES = 256 * 1024
@@ -47,23 +47,6 @@ _LINGER_BYTES = 256 * 1024
 _UNREADABLE = RequestHead("", "", 1, [], -1, False, False, False, "", "", b"")
 
 _TEXT = [("Content-Type", "text/plain; charset=utf-8")]
-
-
-@dataclass(slots=True)
-class Pending:
-    """What is known of a response that has not left whole, for its count and log line."""
-
-    head: RequestHead
-    exchange: Exchange
-    started: float
-    app_s: float
-    queue_s: float
-    kernel: bool
-    body_in: int
-    environ: dict[str, Any]
-    wall_s: float
-    request_id: str
-    trace_id: str
 
 
 class Service:
@@ -161,17 +144,25 @@ class Service:
             head.keep_alive and self._keeps_alive and not pool.closing,
         )
         self.exchange = exchange
-        environ = connection.port.environs.build(
-            head,
-            body,
-            -1 if upload is None else body_in,
-            connection.peer,
-            connection.trusted,
-        )
+        try:
+            environ = connection.port.environs.build(
+                head,
+                body,
+                -1 if upload is None else body_in,
+                connection.peer,
+                connection.trusted,
+            )
+        except ProtocolError as error:
+            # A trusted proxy's fields contradict each other.
+            row.abandon(now)
+            self.refuse(connection, error)
+            return None, now
         section = head.section
         if section is None or section.traced:
             request_id, trace_id = bind_request(
-                environ.get("HTTP_X_REQUEST_ID"), environ.get("HTTP_TRACEPARENT")
+                environ.get("HTTP_X_REQUEST_ID"),
+                environ.get("HTTP_TRACEPARENT"),
+                environ.get("HTTP_X_AMZN_TRACE_ID"),
             )
             if "HTTP_X_REQUEST_START" in environ and connection.trusted:
                 self._note_proxy_queue(environ["HTTP_X_REQUEST_START"], wall_ns * 1e-9)
@@ -245,7 +236,7 @@ class Service:
             access = access_log()
             if access is not None:
                 access.log(
-                    connection.peer[0],
+                    _client_of(connection, environ),
                     head,
                     exchange,
                     done - connection.first_read,
@@ -360,7 +351,7 @@ class Service:
         access = access_log()
         if access is not None:
             access.log(
-                connection.peer[0],
+                _client_of(connection, pending.environ),
                 pending.head,
                 exchange,
                 now - pending.started,
@@ -496,3 +487,9 @@ class Service:
             connection.upload = None
         connection.pending = None
         connection.sock.close()
+
+
+def _client_of(connection: Connection, environ: dict[str, Any]) -> str:
+    """Return the address that the log names: the application's view, as gunicorn has it."""
+    client = environ.get("REMOTE_ADDR")
+    return client if type(client) is str else connection.peer[0]

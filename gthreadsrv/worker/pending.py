@@ -1,0 +1,29 @@
+"""A response on its way: what is kept of it until the kernel has taken its last byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gthreadsrv.http.request import RequestHead
+    from gthreadsrv.wsgi.exchange import Exchange
+
+__all__ = ["Pending"]
+
+
+@dataclass(slots=True)
+class Pending:
+    """What is known of a response that has not left whole, for its count and log line."""
+
+    head: RequestHead
+    exchange: Exchange
+    started: float
+    app_s: float
+    queue_s: float
+    kernel: bool
+    body_in: int
+    environ: dict[str, Any]
+    wall_s: float
+    request_id: str
+    trace_id: str
