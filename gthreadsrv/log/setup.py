@@ -109,6 +109,13 @@ def access_log() -> AccessLog | None:
     return _output.access
 
 
+def close_access_log() -> None:
+    """Log no requests in this process: its are not the application's."""
+    if _output.access is not None:
+        _output.access.close()
+        _output.access = None
+
+
 def reopen() -> None:
     """Go on in new files after log rotation (USR1); a failure is logged and the old file kept."""
     files = [_output.file]

@@ -63,6 +63,9 @@ def run_worker(context: WorkerContext) -> int:
     """
     # SIGABRT is how the master asks a wedged interpreter for its stacks, before it kills.
     faulthandler.enable(file=sys.__stderr__ or 2, all_threads=True)
+    if context.settings.accesslog is None:
+        # The exporter has none, and a fork of the master that has one.
+        logs.close_access_log()
     app = _application(context)
     if app is None:
         return EXIT_NO_APPLICATION
