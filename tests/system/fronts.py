@@ -215,6 +215,7 @@ defaults
     mode http
     log global
     timeout connect 5s
+    timeout check 10s
     timeout client {patience_s}s
     timeout http-request {patience_s}s
     timeout http-keep-alive {patience_s}s
