@@ -102,6 +102,7 @@ class Preface:
                 raise
             if not data:
                 return b"", 0
+            self._note_first_byte()
             if not self._allowed:
                 raise ProxyHeaderError("peer is not in proxy_allow_ips", 403)
             try:
@@ -119,11 +120,15 @@ class Preface:
             self._await_request()
             raise
 
+    def _note_first_byte(self) -> None:
+        connection = self._connection
+        if not connection.first_read:
+            connection.first_read = connection.read_at = monotonic()
+
     def _await_rest(self) -> None:
         """Give the rest of the header the time of a head, from the first byte."""
         connection, port = self._connection, self._port
         if connection.state is IDLE:
-            connection.first_read = connection.read_at = monotonic()
             connection.fresh_until = 0.0
             connection.move(READING)
         port.pool.watch(connection, connection.first_read + port.patience.head_s)

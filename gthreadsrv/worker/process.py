@@ -29,7 +29,6 @@ from gthreadsrv.worker.overdue import Overdue
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pool import Pool
 from gthreadsrv.worker.ports import Port
-from gthreadsrv.worker.preface import VERSIONS, PrefacedPort
 from gthreadsrv.worker.service import Service
 from gthreadsrv.worker.thread import PoolThread
 from gthreadsrv.worker.watchdog import Watchdog
@@ -147,6 +146,9 @@ def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
             Port, trusted=trusted, multithread=multithread, multiprocess=multiprocess, fields=fields
         )
     else:
+        # Only those who use it pay for it, in time to start as well.
+        from gthreadsrv.worker.preface import VERSIONS, PrefacedPort
+
         make = partial(
             PrefacedPort,
             trusted=trusted,

@@ -104,6 +104,8 @@ def test_a_connection_without_a_good_header_is_refused(
     assert rig.errors() == {"proxy_protocol": 1}
     assert rig.closed() == {"error": 1}
     assert rig.log.fields("request refused")["reason"] == "proxy_protocol"
+    (durations,) = rig.fleet().durations.values()
+    assert durations[0] < 1, "the sum of their durations"
 
 
 def test_a_second_header_is_no_request(make_rig: MakeRig) -> None:
