@@ -10,8 +10,9 @@ TEST_STAMP := $(VENV)/.test-ready
 COVERAGE_MINIMUM := 90
 
 # Programs that system tests start, and Debian's packages that carry them.
-PROGRAMS := apache2 curl haproxy nginx prometheus promtool wrk
-APT_PACKAGES := apache2-bin ca-certificates curl haproxy libnginx-mod-stream nginx-light prometheus wrk
+PROGRAMS := apache2 curl haproxy nginx openssl prometheus promtool wrk
+APT_PACKAGES := apache2-bin ca-certificates curl haproxy libnginx-mod-stream nginx-light openssl \
+    prometheus wrk
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: help serve test lint test-deps test-pythons fuzz bench bench-scaling bench-own bench-deps soak situations \

@@ -68,6 +68,10 @@ def _examine(loaded: Loaded) -> int:
         from gthreadsrv.wsgi.load import load_app
 
         enter(settings)
+        if settings.is_ssl:
+            from gthreadsrv.net.tls import make_context
+
+            make_context(settings)
         load_app(settings.app)
         sys.stdout.write(f"gthreadsrv: the settings are good and {settings.app} can be served\n")
     return 0

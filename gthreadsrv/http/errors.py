@@ -16,6 +16,8 @@ class ProtocolError(Exception):
     """A request that is refused; use one of the subclasses, which fix `reason`."""
 
     reason = "bad_request"
+    advice = ""
+    """A line more for the client, who may be a person."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -64,3 +66,13 @@ class ProxyHeaderError(ProtocolError):
 
     def __init__(self, detail: str, status: int = 400) -> None:
         super().__init__(status, detail)
+
+
+class PlainHttpError(ProtocolError):
+    """Plain HTTP where TLS is spoken."""
+
+    reason = "tls"
+    advice = "This port speaks HTTPS.\n"
+
+    def __init__(self) -> None:
+        super().__init__(400, "plain HTTP on a port that speaks TLS")

@@ -63,6 +63,9 @@ def exporter_settings(settings: Settings) -> Settings:
         forwarded_allow_ips=(),
         forwarded_client="off",
         proxy_protocol="off",
+        certfile=None,
+        keyfile=None,
+        ssl_context=None,
     )
 
 

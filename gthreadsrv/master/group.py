@@ -24,6 +24,7 @@ from gthreadsrv.worker.watchdog import BEAT_S
 from gthreadsrv_metrics.layout import S_HEARTBEAT
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterable
 
     from _typeshed.wsgi import WSGIApplication
@@ -52,6 +53,7 @@ class Revision:
     app: WSGIApplication | None  # preloaded
     load: Callable[[], WSGIApplication]
     target: int
+    tls: ssl.SSLContext | None = None  # what its listeners speak
     shown: tuple[Listener, ...] = ()  # listeners it reports about without serving them
 
     @property
@@ -212,6 +214,7 @@ class Group:
             channel=worker_end,
             app=revision.app,
             load=revision.load,
+            tls=revision.tls,
             role=self.role,
         )
 

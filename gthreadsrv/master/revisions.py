@@ -20,6 +20,7 @@ from gthreadsrv.master.group import Revision
 from gthreadsrv.master.identity import Identity, resolve
 from gthreadsrv.master.pidfile import PidFile
 from gthreadsrv.net.listeners import Listener, SocketFile
+from gthreadsrv.net.tls import make_context
 from gthreadsrv.settings.surroundings import enter
 from gthreadsrv.wsgi.load import load_app
 from gthreadsrv_metrics import app_metrics
@@ -81,6 +82,7 @@ class Revisions:
         self._check_room(settings)
         self.put_in_force(settings)
         identity = resolve(settings)
+        tls = make_context(settings) if settings.is_ssl else None
         main, metrics = self._open(settings, identity)
         try:
             seen = sources(settings, main, self.app_directory)
@@ -95,6 +97,7 @@ class Revisions:
             app=self._preload(settings, identity) if settings.preload_app else None,
             load=functools.partial(load_app, settings.app),
             target=settings.workers,
+            tls=tls,
         )
         exporter = Revision(
             settings=exporter_settings(settings),

@@ -254,6 +254,27 @@ def underscored(value: object) -> str:
     return name
 
 
+def tls_version(value: object) -> str:
+    """1.2 or 1.3, also by OpenSSL's names and as the number that a file may hold."""
+    word = value if isinstance(value, str) else repr(value)
+    number = word.strip().lower().removeprefix("tlsv").replace("_", ".")
+    if number not in {"1.2", "1.3"}:
+        raise ValueError(f"{value!r} is not one of them")
+    return number
+
+
+def anything(value: object) -> str | None:
+    """Whatever another program's configuration has here, as a text."""
+    return None if value is None else line(str(value))
+
+
+def function(value: object) -> Callable[..., object] | None:
+    """A function, which only a configuration file can give."""
+    if value is not None and not callable(value):
+        raise ValueError(f"{value!r} is not a function")
+    return value
+
+
 def url_path(value: object) -> str:
     """The path part of a URL."""
     path = text(value)
@@ -291,7 +312,7 @@ def _known(value: object, kind: str, look_up: Callable[[str], object]) -> str:
 
 def _int(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
+        return int(value)  # of ssl.CERT_REQUIRED the number, not the name
     # int() alone would take 1_000 and digits of other scripts.
     if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
         return int(value)

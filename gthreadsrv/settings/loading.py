@@ -156,7 +156,15 @@ def _settle(
         pidfile=_path(settings.pidfile, chdir),
         errorlog=_path(settings.errorlog, chdir) or "-",
         accesslog=_path(settings.accesslog, chdir),
+        certfile=_path(settings.certfile, chdir),
+        keyfile=_path(settings.keyfile, chdir),
+        ca_certs=_path(settings.ca_certs, chdir),
     )
+    warnings += _without_effect(settings, origins)
+    for name in ("keyfile", "cert_reqs"):
+        if getattr(settings, name) and not settings.is_ssl:
+            # It would speak plain HTTP to whoever relies on TLS.
+            raise _wrong(BY_NAME[name], origins[name], "there is no TLS without --certfile")
     if settings.worker_class != "sync":
         return settings
     if settings.threads > 1:
@@ -168,6 +176,20 @@ def _settle(
     if not settings.threads:
         origins["threads"] = Origin(Source.SIZING, "worker_class sync has one thread")
     return dataclasses.replace(settings, threads=1)
+
+
+def _without_effect(settings: Settings, origins: dict[str, Origin]) -> list[str]:
+    """What TLS settings of other programs' configurations do here: nothing, said once each."""
+    instead = {
+        "ssl_version": "tls_minimum is the oldest version that is spoken",
+        "suppress_ragged_eofs": "a request that was cut short never reaches the application",
+        "do_handshake_on_connect": "handshakes hold no thread and end with header_timeout",
+    }
+    return [
+        f"{name}: it has no effect (set by {origins[name]}); {why}"
+        for name, why in instead.items()
+        if getattr(settings, name) != BY_NAME[name].default
+    ]
 
 
 def _path(path: str | None, base: str) -> str | None:

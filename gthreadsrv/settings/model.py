@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,18 @@ class Settings:
     proxy_protocol: str = "off"
     proxy_allow_ips: tuple[str, ...] = ("127.0.0.1", "::1")
 
+    # TLS
+    certfile: str | None = None  # paths are absolute after load
+    keyfile: str | None = None
+    ca_certs: str | None = None
+    cert_reqs: int = 0
+    ciphers: str | None = None
+    tls_minimum: str = "1.2"
+    ssl_context: Callable[[Settings, Callable[[], Any]], Any] | None = None
+    ssl_version: str | None = None
+    suppress_ragged_eofs: bool = True
+    do_handshake_on_connect: bool = False
+
     # Process
     user: str | None = None
     group: str | None = None
@@ -85,6 +101,11 @@ class Settings:
     # Actions
     check_config: bool = False
     print_config: bool = False
+
+    @property
+    def is_ssl(self) -> bool:
+        """Whether the application's listeners speak TLS."""
+        return self.certfile is not None or self.ssl_context is not None
 
 
 class Source(enum.Enum):

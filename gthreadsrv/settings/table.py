@@ -44,6 +44,10 @@ def _pairs(value: object) -> str:
     return ",".join(f"{name}={word}" for name, word in value) if isinstance(value, tuple) else ""
 
 
+def _function_name(value: object) -> str:
+    return getattr(value, "__name__", "a function") if value else ""
+
+
 def _names_only(value: object) -> str:
     """Variables without their values, which may be secrets."""
     if not isinstance(value, tuple):
@@ -104,6 +108,7 @@ LISTENING = "Listening"
 WORKERS = "Workers and threads"
 TIMES = "Times"
 HTTP = "HTTP"
+TLS = "TLS"
 PROCESS = "Process"
 LOGS = "Logs"
 METRICS = "Metrics"
@@ -279,6 +284,52 @@ TABLE: tuple[Setting, ...] = (
         convert.many(convert.network, ","), "IP addresses or networks, separated by commas, or *",
         "who may connect, and must send a PROXY header, when --proxy-protocol is on; unix "
         "sockets always may",
+    ),
+    Setting(
+        "certfile", TLS, ("--certfile",), "FILE", convert.optional(convert.text), _PATH,
+        "serve HTTPS on every --bind, with this certificate (PEM, those up to its root behind it); "
+        "read at the start and at each reload",
+    ),
+    Setting(
+        "keyfile", TLS, ("--keyfile",), "FILE", convert.optional(convert.text), _PATH,
+        "the certificate's key (PEM, not encrypted) [in the certificate's file]",
+    ),
+    Setting(
+        "ca_certs", TLS, ("--ca-certs",), "FILE", convert.optional(convert.text), _PATH,
+        "certificates (PEM) of those who may have signed a client's",
+    ),
+    Setting(
+        "cert_reqs", TLS, ("--cert-reqs",), "N", convert.whole(0, 2), "0, 1 or 2",
+        "a client's certificate: 0 is not asked for, 1 may be left out, 2 must be shown",
+    ),
+    Setting(
+        "ciphers", TLS, ("--ciphers",), "LIST", convert.optional(convert.text),
+        "a list as OpenSSL writes it",
+        "ciphers of TLS 1.2, those of TLS 1.3 not being a choice [OpenSSL's own]",
+    ),
+    Setting(
+        "tls_minimum", TLS, ("--tls-minimum",), "VERSION", convert.tls_version, "1.2 or 1.3",
+        "oldest version of TLS that is spoken",
+    ),
+    Setting(
+        "ssl_context", TLS, (), "", convert.function,
+        "def ssl_context(conf, default_ssl_context_factory)",
+        "a function that returns the ssl.SSLContext to use, its own or the factory's with changes; "
+        "called at the start and at each reload",
+        in_environment=False, show=_function_name,
+    ),
+    Setting(
+        "ssl_version", TLS, ("--ssl-version",), "VERSION", convert.anything, "anything",
+        "gunicorn's; has no effect: see --tls-minimum",
+    ),
+    Setting(
+        "suppress_ragged_eofs", TLS, ("--suppress-ragged-eofs",), "", convert.switch, _SWITCH,
+        "gunicorn's; has no effect: a client may leave without a word, and a request that was cut "
+        "short never reaches the application",
+    ),
+    Setting(
+        "do_handshake_on_connect", TLS, ("--do-handshake-on-connect",), "", convert.switch, _SWITCH,
+        "gunicorn's; has no effect: handshakes hold no thread and end with --header-timeout",
     ),
     Setting(
         "user", PROCESS, ("-u", "--user"), "USER", convert.optional(convert.account),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ACTIVE",
     "CLOSED",
+    "HANDSHAKING",
     "IDLE",
     "LINGERING",
     "MOVES",
@@ -43,19 +44,22 @@ class State(IntEnum):
     """Nothing of a request has come: just accepted, or kept alive."""
     READING = 1
     """Part of a request has come, or of the PROXY header before it."""
-    ACTIVE = 2
+    HANDSHAKING = 2
+    """A TLS handshake has begun; before its first byte a connection is IDLE like any other."""
+    ACTIVE = 3
     """A thread has its request, or a request waits for a thread."""
-    WRITING = 3
+    WRITING = 4
     """The response is made; the poller sends what the client has yet to take."""
-    LINGERING = 4
+    LINGERING = 5
     """Our side is shut; what the client still sends is thrown away (RFC 9112 9.6)."""
-    CLOSED = 5
+    CLOSED = 6
 
 
 # On CPython 3.11 an enum's member is found in 175 ns, a name of the module in 15; a request
 # asks for a dozen.
 IDLE = State.IDLE
 READING = State.READING
+HANDSHAKING = State.HANDSHAKING
 ACTIVE = State.ACTIVE
 WRITING = State.WRITING
 LINGERING = State.LINGERING
@@ -64,8 +68,16 @@ CLOSED = State.CLOSED
 
 MOVES: dict[State, frozenset[State]] = {
     State.IDLE: frozenset(
-        {State.READING, State.ACTIVE, State.WRITING, State.LINGERING, State.CLOSED}
+        {
+            State.READING,
+            State.HANDSHAKING,
+            State.ACTIVE,
+            State.WRITING,
+            State.LINGERING,
+            State.CLOSED,
+        }
     ),
+    State.HANDSHAKING: frozenset({State.IDLE, State.LINGERING, State.CLOSED}),
     State.READING: frozenset(
         {State.IDLE, State.ACTIVE, State.WRITING, State.LINGERING, State.CLOSED}
     ),

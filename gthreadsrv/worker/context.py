@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gthreadsrv.worker.title import set_title
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
     from typing import Literal
 
@@ -35,6 +36,7 @@ class WorkerContext:
     channel: WorkerChannel
     app: WSGIApplication | None  # preloaded in the master; otherwise call `load`
     load: Callable[[], WSGIApplication]  # raises AppLoadError
+    tls: ssl.SSLContext | None = None  # what the listeners speak; None: plain HTTP
     role: Literal["worker", "exporter"] = "worker"
 
     def show_state(self, state: str) -> None:

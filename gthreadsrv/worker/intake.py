@@ -7,7 +7,6 @@ is the pool's or the connection's.
 
 from __future__ import annotations
 
-import errno
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -17,12 +16,14 @@ from gthreadsrv.http.head import HeadBuffer, split_head
 from gthreadsrv.worker.connection import (
     ACTIVE,
     CLOSED,
+    HANDSHAKING,
     IDLE,
     LINGERING,
     READING,
     WRITING,
     State,
 )
+from gthreadsrv.worker.handshake import Handshakes, TlsError
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.poller import READ
 from gthreadsrv.worker.upload import Upload
@@ -69,21 +70,6 @@ _EVICT_SHARE = 16
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# accept(2): errors of the new connection itself, which are to be taken like EAGAIN.
-_LOST_ON_THE_WAY = frozenset(
-    {
-        errno.EPERM,
-        errno.EPROTO,
-        errno.ENOPROTOOPT,
-        errno.EOPNOTSUPP,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.ETIMEDOUT,
-    }
-)
-
 
 class Intake:
     """The reading side of one pool thread."""
@@ -108,6 +94,7 @@ class Intake:
         self._service = service
         self._drain = drain
         self._row = service.row
+        self._handshakes = Handshakes(pool, self._patience, service)
 
     # -- the leader's loop --------------------------------------------------------------
 
@@ -153,6 +140,8 @@ class Intake:
             self._pool.unwatch_active(connection)
         elif state is WRITING:
             return self._on_writable(connection)
+        elif state is HANDSHAKING:
+            return self._on_readable(connection)
         elif state is LINGERING:
             self._on_lingering(connection)
         return None
@@ -227,8 +216,6 @@ class Intake:
             # Another worker was quicker, or the client gave up.
             return None
         except OSError as error:
-            if error.errno in _LOST_ON_THE_WAY:
-                return None
             # Whatever else it is: paused and logged, it neither spins nor ends the worker.
             self._service.log_out_of_resources(error)
             pool.resume_at = now + 1.0
@@ -247,10 +234,10 @@ class Intake:
         self._row.count_accept()
         # The request is often there already; then the poller never hears of the connection.
         found = self._on_readable(connection)
-        if found is None and connection.state is IDLE:
-            if now >= pool.rush_until:
-                connection.fresh_until = now + FRESH_S
-                pool.fresh.append(connection)
+        if found is None and connection.state in (IDLE, HANDSHAKING) and now >= pool.rush_until:
+            connection.fresh_until = now + FRESH_S
+            pool.fresh.append(connection)
+        if found is None and connection.state is IDLE and not connection.polled:
             # A silent connection is as cheap as an idle one: browsers and balancers open
             # them ahead of need.
             pool.watch(connection, now + self._patience.idle_s)
@@ -260,7 +247,7 @@ class Intake:
         """Return the connections that may be closed to make room."""
         # A copy: other threads let go of theirs meanwhile.
         connections = list(self._pool.connections.values())
-        return [one for one in connections if one.state in (IDLE, LINGERING)]
+        return [one for one in connections if one.state in (IDLE, HANDSHAKING, LINGERING)]
 
     def _evict(self) -> None:
         """Close the oldest connections without a request to make room for new ones."""
@@ -268,7 +255,8 @@ class Intake:
         spare.sort(key=lambda one: one.deadline)
         for connection in spare[: max(1, len(spare) // _EVICT_SHARE)]:
             # A lingering one has been counted, when our side was shut.
-            self._service.close(connection, "limit" if connection.state is IDLE else None)
+            lingers = connection.state is LINGERING
+            self._service.close(connection, None if lingers else "limit")
 
     # -- reading ------------------------------------------------------------------------
 
@@ -277,10 +265,17 @@ class Intake:
         try:
             data, arrival_ns = connection.receive(connection.sock, size)
         except (BlockingIOError, InterruptedError):
+            if connection.wire.shaking and self._handshakes.go_on(connection):
+                # The first request may have come with the handshake's last bytes.
+                return self._on_readable(connection)
             return None
         except ProtocolError as error:
             # Of the connection, before any request.
+            connection.first_read = monotonic()
             self._service.refuse(connection, error)
+            return None
+        except TlsError as error:
+            self._handshakes.fail(connection, error)
             return None
         except OSError:
             # A reset: between requests a client that leaves, as an end of stream is.
@@ -311,6 +306,8 @@ class Intake:
         connection.fresh_until = 0.0
         if connection.state is IDLE:
             self._service.close(connection, "client")
+        elif connection.state is HANDSHAKING:
+            self._handshakes.lose(connection, "client")
         else:
             # RFC 9112 8: a request cut short is never given to the application.
             self._service.lose(connection)
@@ -441,6 +438,9 @@ class Intake:
 
     def _on_lingering(self, connection: Connection) -> None:
         """Throw away what comes after our last word, so that no reset overtakes it."""
+        if connection.wire.unsent:
+            self._service.shut(connection)
+            return
         try:
             data = connection.sock.recv(_RECEIVE_BODY_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -476,6 +476,8 @@ class Intake:
                 continue
             elif state is IDLE:
                 self._service.close(connection, "keepalive_timeout")
+            elif state is HANDSHAKING:
+                self._handshakes.lose(connection, "timeout")
             elif state is READING:
                 what = "head" if connection.head is None else "body"
                 self._service.refuse(

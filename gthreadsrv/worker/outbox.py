@@ -11,14 +11,15 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol, TypeVar
 
 from gthreadsrv.worker.spool import open_spool
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
-__all__ = ["HIGH_WATER_BYTES", "SPILL_MAX_BYTES", "Outbox"]
+__all__ = ["HIGH_WATER_BYTES", "SPILL_MAX_BYTES", "Outbox", "sendfile"]
 
 HIGH_WATER_BYTES = 256 * 1024
 """Copied bytes kept in memory per connection.  One socket buffer's worth."""
@@ -28,6 +29,21 @@ SPILL_MAX_BYTES = 256 * 1024 * 1024
 
 # One turn of the poller for one connection: others wait meanwhile.
 _TURN_BYTES = 1024 * 1024
+
+
+class Taker(Protocol):
+    """A non-blocking socket, or what behaves like one."""
+
+    def send(self, data: memoryview, /) -> int:
+        """Take some of ``data``, or raise BlockingIOError."""
+
+
+_Taker = TypeVar("_Taker", bound=Taker)
+
+
+def sendfile(sock: socket.socket, fd: int, offset: int, count: int) -> int:
+    """Have the kernel send a stretch of a file."""
+    return os.sendfile(sock.fileno(), fd, offset, count)
 
 
 class _FilePart:
@@ -66,7 +82,7 @@ class Outbox:
         # What is added next comes behind it.
         self._spill_part = None
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: bytes | memoryview) -> None:
         """Add bytes; past the high-water mark they go to a file.  Raises OSError."""
         if self._spill_part is None and self._memory + len(data) <= HIGH_WATER_BYTES:
             self.keep(data)
@@ -88,9 +104,10 @@ class Outbox:
         self._parts.append(_FilePart(os.dup(fd), offset, count))
         self._spill_part = None
 
-    def flush(self, sock: socket.socket) -> bool:
+    def flush(self, sock: _Taker, send_file: Callable[[_Taker, int, int, int], int]) -> bool:
         """Send what the kernel takes; True when nothing is left.
 
+        What was refused is offered again, from the same byte and no less of it.
         Raises OSError when the client has gone, ConnectionAbortedError when a file has
         become shorter than was promised.
         """
@@ -102,7 +119,7 @@ class Outbox:
                 if isinstance(part, memoryview):
                     sent = sock.send(part)
                 else:
-                    sent = os.sendfile(sock.fileno(), part.fd, part.offset, min(part.count, turn))
+                    sent = send_file(sock, part.fd, part.offset, min(part.count, turn))
             except (BlockingIOError, InterruptedError):
                 return False
             turn -= sent

@@ -1,4 +1,4 @@
-"""A response on its way: what is kept of it until the kernel has taken its last byte."""
+"""A response that has not left whole: what its count and its log line will need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Pending"]
 
 @dataclass(slots=True)
 class Pending:
-    """What is known of a response that has not left whole, for its count and log line."""
+    """Kept from the end of the application until the kernel has the last byte."""
 
     head: RequestHead
     exchange: Exchange

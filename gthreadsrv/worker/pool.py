@@ -296,8 +296,15 @@ class Pool:
         """Wait for the client's end of a connection that is shut on our side.  Its owner."""
         self.expect(connection, deadline)
         with self.lock:
-            connection.move(LINGERING)
-            self.poller.add(connection.fd, READ)
+            if connection.state is not LINGERING:
+                connection.move(LINGERING)
+            self.poller.add(connection.fd, WRITE if connection.wire.unsent else READ)
+            connection.polled = True
+
+    def shake(self, connection: Connection) -> None:
+        """Wait for what a TLS handshake needs: room for our part, or the client's.  The leader."""
+        with self.lock:
+            self.poller.add(connection.fd, WRITE if connection.wire.unsent else READ)
             connection.polled = True
 
     def expect(self, connection: Connection, deadline: float) -> None:

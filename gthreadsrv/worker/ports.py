@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -19,6 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["Port", "receive_plain", "receive_stamped"]
 
 _USUAL = FieldTrust()
+
+# accept(2): errors of the new connection itself, which are to be taken like EAGAIN.
+_LOST_ON_THE_WAY = frozenset(
+    {
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ETIMEDOUT,
+    }
+)
 
 # struct timespec as SO_TIMESTAMPNS delivers it on 64-bit Linux.
 _TIMESPEC = struct.Struct("@qq")
@@ -47,7 +63,17 @@ def receive_plain(sock: socket.socket, size: int) -> tuple[bytes, int]:
 class Port:
     """One listener of this worker."""
 
-    __slots__ = ("environs", "fd", "owned", "receive", "sock", "tcp", "trusted", "watched")
+    __slots__ = (
+        "environs",
+        "fd",
+        "owned",
+        "receive",
+        "secure",
+        "sock",
+        "tcp",
+        "trusted",
+        "watched",
+    )
 
     def __init__(
         self,
@@ -58,14 +84,20 @@ class Port:
         multiprocess: bool,
         fields: FieldTrust = _USUAL,
         prefaced: bool = False,
+        secure: Callable[[Connection], None] | None = None,
     ) -> None:
-        """``prefaced``: whether peers are those that a PROXY header names."""
+        """Make what all connections of ``listener`` share.
+
+        ``prefaced``: whether peers are those that a PROXY header names.  ``secure`` has a
+        connection begin with a TLS handshake; None: they are plain.
+        """
         self.sock = listener.sock
         self.fd = listener.sock.fileno()
         self.tcp = listener.kind == "tcp"
         self.owned = listener.owned
         """Whether its queue is ours to empty; others may go on using an inherited one."""
         self.trusted = trusted
+        self.secure = secure
         self.watched = False
         """Whether the poller reports new connections.  Only the leader changes it."""
         self.receive: Callable[[socket.socket, int], tuple[bytes, int]] = (
@@ -74,20 +106,36 @@ class Port:
         name = self.sock.getsockname()
         host, port = (str(name[0]), str(name[1])) if self.tcp else ("localhost", "")
         # PEP 3333: SERVER_PORT can never be empty.
-        about = (host, port or "80", multithread, multiprocess, fields)
+        about = (
+            host,
+            port or ("80" if secure is None else "443"),
+            multithread,
+            multiprocess,
+            fields,
+        )
+        scheme = "http" if secure is None else "https"
         self.environs = (
-            EnvironBuilder(*about, hops=trusted)
+            EnvironBuilder(*about, hops=trusted, scheme=scheme)
             if fields.client == "off"
             else ClientEnvironBuilder(
                 *about,
                 hops=trusted,
                 finder=ClientFinder(fields.client, trusted, prefaced=prefaced),
+                scheme=scheme,
             )
         )
 
     def accept(self) -> tuple[socket.socket, tuple[str, str]]:
-        """Accept one connection.  Raises BlockingIOError when none waits, else OSError."""
-        sock, name = self.sock.accept()
+        """Accept one connection.
+
+        Raises BlockingIOError when none waits, or it broke on its way; else OSError.
+        """
+        try:
+            sock, name = self.sock.accept()
+        except OSError as error:
+            if error.errno in _LOST_ON_THE_WAY:
+                raise BlockingIOError(error.errno, error.strerror) from error
+            raise
         sock.setblocking(False)
         if self.tcp:
             return sock, (name[0], str(name[1]))
@@ -97,4 +145,9 @@ class Port:
         self, sock: socket.socket, peer: tuple[str, str], write_timeout_s: float
     ) -> Connection:
         """Make a connection of what `accept` returned; here it is decided whom to believe."""
-        return Connection(sock, self, peer, write_timeout_s, trusted=self.trusted.includes(peer[0]))
+        connection = Connection(
+            sock, self, peer, write_timeout_s, trusted=self.trusted.includes(peer[0])
+        )
+        if self.secure is not None:
+            self.secure(connection)
+        return connection

@@ -17,6 +17,8 @@ from gthreadsrv.worker.connection import IDLE, READING
 from gthreadsrv.worker.ports import Port
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gthreadsrv.net.listeners import Listener
     from gthreadsrv.net.peers import TrustedPeers
     from gthreadsrv.worker.connection import Connection
@@ -49,6 +51,7 @@ class PrefacedPort(Port):
         multithread: bool,
         multiprocess: bool,
         fields: FieldTrust,
+        secure: Callable[[Connection], None] | None = None,
     ) -> None:
         super().__init__(
             listener,
@@ -57,6 +60,7 @@ class PrefacedPort(Port):
             multiprocess=multiprocess,
             fields=fields,
             prefaced=True,
+            secure=secure,
         )
         self.proxies = proxies
         """Who may send a header; all others are turned away."""

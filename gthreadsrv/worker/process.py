@@ -31,6 +31,7 @@ from gthreadsrv.worker.pool import Pool
 from gthreadsrv.worker.ports import Port
 from gthreadsrv.worker.service import Service
 from gthreadsrv.worker.thread import PoolThread
+from gthreadsrv.worker.tls_wire import securing
 from gthreadsrv.worker.watchdog import Watchdog
 from gthreadsrv.wsgi.fields import FieldTrust
 from gthreadsrv.wsgi.metrics_path import with_metrics
@@ -140,10 +141,17 @@ def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
         settings.secure_scheme_headers,
         settings.forwarded_client,
     )
+    tls = context.tls
+    secure = None if tls is None else securing(tls, patience_of(settings).write_s)
     make: Callable[[Listener], Port]
     if settings.proxy_protocol == "off":
         make = partial(
-            Port, trusted=trusted, multithread=multithread, multiprocess=multiprocess, fields=fields
+            Port,
+            trusted=trusted,
+            multithread=multithread,
+            multiprocess=multiprocess,
+            fields=fields,
+            secure=secure,
         )
     else:
         # Only those who use it pay for it, in time to start as well.
@@ -159,6 +167,7 @@ def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
             multithread=multithread,
             multiprocess=multiprocess,
             fields=fields,
+            secure=secure,
         )
     ports = [make(listener) for listener in context.listeners]
     return {port.fd: port for port in ports}

@@ -10,12 +10,13 @@ from __future__ import annotations
 import io
 import threading
 from time import monotonic, sleep, time_ns
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from gthreadsrv.http.errors import ProtocolError
 from gthreadsrv.http.request import RequestHead
 from gthreadsrv.http.response import phrase
 from gthreadsrv.log import access_log
+from gthreadsrv.log.access import client_of
 from gthreadsrv.log.context import bind_new, bind_request
 from gthreadsrv.log.context import clear as unbind_request
 from gthreadsrv.worker.connection import IDLE, WRITING, State
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from gthreadsrv.worker.connection import Connection
     from gthreadsrv.worker.intake import Intake
     from gthreadsrv.worker.pool import Pool
+    from gthreadsrv.worker.wire import Wire
     from gthreadsrv_metrics.scoreboard import ThreadRow
 
 __all__ = ["Service"]
@@ -146,11 +148,7 @@ class Service:
         self.exchange = exchange
         try:
             environ = connection.port.environs.build(
-                head,
-                body,
-                -1 if upload is None else body_in,
-                connection.peer,
-                connection.trusted,
+                head, body, -1 if upload is None else body_in, connection.peer, connection.trusted
             )
         except ProtocolError as error:
             # A trusted proxy's fields contradict each other.
@@ -236,7 +234,7 @@ class Service:
             access = access_log()
             if access is not None:
                 access.log(
-                    _client_of(connection, environ),
+                    client_of(environ, connection.peer),
                     head,
                     exchange,
                     done - connection.first_read,
@@ -260,7 +258,8 @@ class Service:
                 request_id,
                 trace_id,
             )
-            connection.then_close = "" if exchange.keep_alive else self._close_reason(exchange)
+            if not exchange.keep_alive:
+                connection.then_close = self._close_reason(wire, exchange)
             pool.expect(connection, done + self._patience.write_s)
             return WRITING, done
         if exchange.keep_alive:
@@ -268,7 +267,7 @@ class Service:
                 return intake.next_request(connection, done), done
             pool.expect(connection, done + self._idle_s)
             return IDLE, done
-        self._end(connection, self._close_reason(exchange), lingering=head.keep_alive)
+        self._end(connection, self._close_reason(wire, exchange), lingering=head.keep_alive)
         return None, done
 
     def _fail(
@@ -351,7 +350,7 @@ class Service:
         access = access_log()
         if access is not None:
             access.log(
-                _client_of(connection, pending.environ),
+                client_of(pending.environ, connection.peer),
                 pending.head,
                 exchange,
                 now - pending.started,
@@ -372,14 +371,16 @@ class Service:
             detail=error.detail,
             client=connection.peer[0],
         )
-        self._answer(connection, error.status, error.reason)
+        self._answer(connection, error.status, error.reason, error.advice)
 
     def fail_upload(self, connection: Connection, error: OSError) -> None:
         """Answer a request whose body could not be stored.  Its owner."""
         self._log.error("request body cannot be stored", detail=str(error))
         self._answer(connection, 500, None)
 
-    def _answer(self, connection: Connection, status: int, reason: str | None) -> None:
+    def _answer(
+        self, connection: Connection, status: int, reason: str | None, advice: str = ""
+    ) -> None:
         head = connection.head or _UNREADABLE
         now = monotonic()
         wall_ns = time_ns()
@@ -389,7 +390,7 @@ class Service:
             self.row.count_error(reason)
         try:
             exchange.start_response(text, _TEXT)
-            exchange.send_result([text.encode("ascii") + b"\n"])
+            exchange.send_result([f"{text}\n{advice}".encode("ascii")])
         except ClientGoneError:
             self.close(connection, "client")
             return
@@ -411,6 +412,11 @@ class Service:
     def log_bug(self, error: BaseException) -> None:
         """Report a fault of the server's own, before the worker ends."""
         self._log.critical("bug in the server, the worker ends", exc_info=error)
+
+    def log_tls_failure(self, connection: Connection, detail: str) -> None:
+        """Say why a client did not get in; counted as an error of its own."""
+        self.row.count_error("tls")
+        self._log.info("TLS failed", detail=detail, client=connection.peer[0])
 
     def log_out_of_resources(self, error: OSError) -> None:
         """Say why no connection is accepted for a second."""
@@ -449,8 +455,9 @@ class Service:
         self.row.count_error("client_disconnect")
         self.close(connection, reason)
 
-    def _close_reason(self, exchange: Exchange) -> str:
+    def _close_reason(self, wire: Wire, exchange: Exchange) -> str:
         if exchange.cut:
+            wire.cut = True
             return "error"
         return self._pool.close_reason if self._pool.closing else "client"
 
@@ -461,16 +468,20 @@ class Service:
         bytes makes the kernel reset the connection, and the reset overtakes the response.
         """
         self.row.count_close(reason)
-        if lingering or connection.rest:
-            self._linger(connection)
+        if lingering or connection.rest or connection.wire.lingers:
+            self.linger(connection)
         else:
             self.close(connection, None)
 
-    def _linger(self, connection: Connection) -> None:
-        """Shut our side and wait a moment for the client's end (RFC 9112 9.6)."""
+    def linger(self, connection: Connection) -> None:
+        """Shut our side and wait a moment for the client's end (RFC 9112 9.6).  Its owner."""
         connection.linger_left = _LINGER_BYTES
         connection.rest = b""
         connection.buffer = connection.body = connection.head = None
+        self.shut(connection)
+
+    def shut(self, connection: Connection) -> None:
+        """Shut our side, as far as the client takes the last of it; then wait.  Its owner."""
         if connection.wire.shut():
             self._pool.linger(connection, monotonic() + _LINGER_S)
         else:
@@ -487,9 +498,3 @@ class Service:
             connection.upload = None
         connection.pending = None
         connection.sock.close()
-
-
-def _client_of(connection: Connection, environ: dict[str, Any]) -> str:
-    """Return the address that the log names: the application's view, as gunicorn has it."""
-    client = environ.get("REMOTE_ADDR")
-    return client if type(client) is str else connection.peer[0]

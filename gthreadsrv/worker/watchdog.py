@@ -157,7 +157,7 @@ class Watchdog:
         self._slot.interpreter_wait(max(0.0, now - due))
         states = [one.state for one in list(pool.connections.values())]
         self._slot.connections(
-            states.count(State.READING),
+            states.count(State.READING) + states.count(State.HANDSHAKING),
             states.count(State.ACTIVE),
             states.count(State.WRITING),
             states.count(State.IDLE),

@@ -11,7 +11,7 @@ import socket
 from math import inf
 from typing import TYPE_CHECKING
 
-from gthreadsrv.worker.outbox import Outbox
+from gthreadsrv.worker.outbox import Outbox, sendfile
 from gthreadsrv.wsgi.exchange import ClientGoneError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _MSG_MORE = getattr(socket, "MSG_MORE", 0)
 class Wire:
     """Sends without blocking, except past the outbox's limit."""
 
-    __slots__ = ("_send", "_sock", "_wait_ms", "lost", "outbox")
+    __slots__ = ("_send", "_sock", "_wait_ms", "cut", "lost", "outbox")
 
     def __init__(self, sock: socket.socket, timeout_s: float) -> None:
         self._sock = sock
@@ -36,10 +36,27 @@ class Wire:
         self._wait_ms = None if timeout_s == inf else timeout_s * 1000
         self.lost = False
         """Whether the client has gone: the application may have kept that to itself."""
+        self.cut = False
+        """Whether the last response ends before it is whole."""
         self.outbox: Outbox | None = None
         """What the client has yet to take; None in the usual case."""
 
-    def send(self, data: bytes) -> None:
+    @property
+    def shaking(self) -> bool:
+        """Whether a TLS handshake has yet to end."""
+        return False
+
+    @property
+    def unsent(self) -> bool:
+        """Whether bytes of a handshake, or of the connection's end, have yet to leave."""
+        return False
+
+    @property
+    def lingers(self) -> bool:
+        """Whether the client, too, has something to say at the end, even one that asked for it."""
+        return False
+
+    def send(self, data: bytes | memoryview) -> None:
         """Send ``data``.  Raises ClientGoneError when the client has gone."""
         if self.outbox is not None:
             self._queue(data)
@@ -82,7 +99,7 @@ class Wire:
             return
         if self.outbox is None:
             try:
-                sent = self._sock.send(head, _MSG_MORE)
+                sent = self._send_head(head)
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
@@ -103,7 +120,7 @@ class Wire:
         if outbox is None:
             return True
         try:
-            done = outbox.flush(self._sock)
+            done = self._empty(outbox)
         except OSError as error:
             raise self._gone(str(error)) from error
         except BaseException:
@@ -130,11 +147,17 @@ class Wire:
             self.outbox.close()
             self.outbox = None
 
+    def _send_head(self, head: bytes) -> int:
+        return self._sock.send(head, _MSG_MORE)
+
+    def _empty(self, outbox: Outbox) -> bool:
+        return outbox.flush(self._sock, sendfile)
+
     def _gone(self, why: str) -> ClientGoneError:
         self.lost = True
         return ClientGoneError(why)
 
-    def _queue(self, data: bytes) -> None:
+    def _queue(self, data: bytes | memoryview) -> None:
         outbox = self.outbox
         if outbox is None:
             self.send(data)

@@ -76,6 +76,8 @@ class EnvironBuilder:
             "REMOTE_PORT": "",
             "wsgi.input": None,
         }
+        if scheme == "https":
+            self._base["HTTPS"] = "on"
 
     def build(
         self,

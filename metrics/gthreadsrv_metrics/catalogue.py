@@ -258,7 +258,8 @@ CATALOGUE: Final = (
     # Connections and requests.
     _gauge(
         "connections",
-        "Open connections by state: reading a request, in the application, writing, idle.",
+        "Open connections by state: reading a request or in a TLS handshake, in the application,"
+        " writing, idle.",
         "sum by (state) (gthreadsrv_connections)",
         "worker", "state",
         state=labels.CONNECTION_STATES,
@@ -329,7 +330,7 @@ CATALOGUE: Final = (
     ),
     _counter(
         "request_errors_total",
-        "Requests that went wrong, by how.",
+        "Requests that went wrong, by how; tls: connections on which none could be made.",
         "sum by (reason) (rate(gthreadsrv_request_errors_total[5m]))",
         "reason",
         reason=labels.ERROR_REASONS,

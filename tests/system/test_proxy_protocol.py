@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.certificates import Authority
 from tests.system import fronts
 from tests.system.client import Connection, dribble
 from tests.system.conftest import Combination, Servers
@@ -205,3 +207,40 @@ def test_without_a_header_there_is_no_request(serve: Servers) -> None:
             client.send(data)
             assert client.response().status == 403
             client.expect_close()
+
+
+@pytest.mark.program("haproxy")
+def test_tls_begins_behind_the_header(serve: Servers, tmp_path: Path) -> None:
+    """A balancer that passes TLS on puts its header before the handshake."""
+    authority = Authority(tmp_path / "authority")
+    files = authority.issue("server")
+    server = serve(
+        "behaviours:app", "--proxy-protocol", "--certfile", files.certfile,
+        "--keyfile", files.keyfile,
+    )  # fmt: skip
+    section = (
+        "\nlisten tls\n    mode tcp\n    bind 127.0.0.1:{port}\n"
+        "    server sent {upstream} send-proxy-v2\n"
+    )
+
+    def secured(sock: socket.socket) -> Connection:
+        return Connection(authority.client().wrap_socket(sock, server_hostname="localhost"))
+
+    with fronts.haproxy(tmp_path, server.address, options="send-proxy", also=[section]) as front:
+        raw = front.connect(front.ports[1], source=CLIENTS[0])
+        name = (CLIENTS[0], str(raw.sock.getsockname()[1]))
+        with secured(raw.sock) as client:
+            for _ in range(2):
+                told = environ(client)
+                assert (told["REMOTE_ADDR"], told["REMOTE_PORT"]) == name
+                assert told["wsgi.url_scheme"] == "https"
+    for size in (1, 1000):
+        plain = server.connect()
+        dribble(plain, extended("203.0.113.9"), size)
+        with secured(plain.sock) as client:
+            assert environ(client)["REMOTE_ADDR"] == "203.0.113.9"
+    # Without a header not even a handshake is begun.
+    with server.connect() as plain, contextlib.suppress(ssl.SSLError):
+        secured(plain.sock)
+    (line,) = server.wait_log("request refused")
+    assert (line["status"], line["reason"]) == (400, "proxy_protocol")

@@ -47,6 +47,10 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def dial(self) -> Connection:
+        """One more connection."""
+        return Connection(open_socket(self.address))
+
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
@@ -55,7 +59,7 @@ class Load:
                 self.failures.append(repr(error))
 
     def _converse(self) -> None:
-        with Connection(open_socket(self.address)) as connection:
+        with self.dial() as connection:
             while not self._stop.is_set():
                 connection.request(
                     "GET", self.target, {} if self.keep_alive else {"Connection": "close"}

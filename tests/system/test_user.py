@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.certificates import Authority
+from tests.system.client import Connection
 from tests.system.conftest import Servers
 from tests.system.fronts import socket_folder
-from tests.system.harness import APPS
+from tests.system.harness import APPS, open_socket
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may change its user")
 
@@ -119,3 +122,22 @@ def test_the_unix_socket_is_the_users(serve: Servers, prefix: list[str]) -> None
             assert found.st_mode & 0o777 == 0o770
         assert server.stop() == 0
         assert list(folder.iterdir()) == []
+
+
+def test_a_key_that_only_root_may_read(serve: Servers, prefix: list[str], tmp_path: Path) -> None:
+    """It is read before workers become another user, and again at a reload."""
+    authority = Authority(tmp_path / "authority")
+    files = authority.issue("server")
+    Path(files.keyfile).chmod(0o600)
+    server = serve(
+        "behaviours:app", "--user", str(NOBODY), "--group", str(NOBODY),
+        "--certfile", files.certfile, "--keyfile", files.keyfile, prefix=prefix, cwd=Path("/"),
+    )  # fmt: skip
+    server.wait_log("worker ready")
+    server.send_signal(signal.SIGHUP)
+    server.wait_log("reloaded")
+    context = authority.client()
+    with Connection(
+        context.wrap_socket(open_socket(server.address), server_hostname="localhost")
+    ) as connection:
+        assert json.loads(connection.get("/who").body)["uid"] == NOBODY

@@ -108,6 +108,12 @@ FLAGS = [
     (["--metrics-bind", ":9999", "--metrics-path", "/metrics"],
      {"metrics_bind": "0.0.0.0:9999", "metrics_path": "/metrics"}),
     (["--ready-max-saturation", "0.9"], {"ready_max_saturation": 0.9}),
+    (["--certfile", "/c.pem", "--keyfile", "/k.pem", "--ca-certs", "/a.pem", "--cert-reqs", "2",
+      "--ciphers", "ECDHE+AESGCM", "--tls-minimum", "TLSv1.3"],
+     {"certfile": "/c.pem", "keyfile": "/k.pem", "ca_certs": "/a.pem", "cert_reqs": 2,
+      "ciphers": "ECDHE+AESGCM", "tls_minimum": "1.3"}),
+    (["--ssl-version", "TLSv1_2", "--suppress-ragged-eofs", "--do-handshake-on-connect"],
+     {"ssl_version": "TLSv1_2", "suppress_ragged_eofs": True, "do_handshake_on_connect": True}),
     (["--check-config", "--print-config"], {"check_config": True, "print_config": True}),
 ]  # fmt: skip
 
@@ -240,6 +246,10 @@ REFUSED = [
     (["--chdir", "/not/there"], "chdir: '/not/there' is not a directory (set by --chdir"),
     (["--forwarded-allow-ips", "10.0.0.0/99"], "'10.0.0.0/99' is not an IP address or network"),
     (["-p", ""], "pidfile: it is empty"),
+    (["--keyfile", "k"], "keyfile: there is no TLS without --certfile (set by --keyfile"),
+    (["--cert-reqs", "2"], "cert_reqs: there is no TLS without --certfile (set by --cert-reqs"),
+    (["--cert-reqs", "3"], "allowed: 0, 1 or 2"),
+    (["--tls-minimum", "1.1"], "tls_minimum: '1.1' is not one of them"),
     (["--access-logformat", "a\nb"], "is not one line of text"),
     (["--limit-request-line", "9999999"], "allowed: a whole number from 0 to 1048576"),
     (["--worker", "3"], "--worker: there is no such option (on the command line); did you mean"),
@@ -331,3 +341,37 @@ def test_loading_again_reads_the_file_again_and_changes_nothing_else(project: Pa
     conf.unlink()
     assert again().settings.workers == 0
     assert dict(os.environ) == before
+
+
+def test_what_a_gunicorn_file_says_of_tls_is_understood(project: Path) -> None:
+    """Constants of ssl are numbers; what has no effect here is said once each."""
+    (project / "gthreadsrv.conf.py").write_text(
+        "import ssl\n"
+        "certfile = 'c.pem'\n"
+        "cert_reqs = ssl.CERT_REQUIRED\n"
+        "ssl_version = ssl.PROTOCOL_TLS_SERVER\n"
+        "suppress_ragged_eofs = False\n"
+        "do_handshake_on_connect = True\n"
+        "tls_minimum = 1.3\n"
+        "def ssl_context(conf, default_ssl_context_factory):\n"
+        "    return default_ssl_context_factory()\n"
+    )
+    loaded = load(["a:b"], {}, str(project))
+    made = loaded.settings
+    assert (made.certfile, made.cert_reqs, made.tls_minimum) == (f"{project}/c.pem", 2, "1.3")
+    assert type(made.cert_reqs) is int
+    assert made.is_ssl
+    assert callable(made.ssl_context)
+    names = [line.partition(":")[0] for line in loaded.warnings]
+    assert names == ["ssl_version", "suppress_ragged_eofs", "do_handshake_on_connect"]
+    assert all("it has no effect (set by gthreadsrv.conf.py:" in line for line in loaded.warnings)
+
+
+def test_a_hook_alone_means_tls_and_must_be_a_function(project: Path) -> None:
+    """It may load a certificate from anywhere."""
+    file = project / "gthreadsrv.conf.py"
+    file.write_text("def ssl_context(conf, factory): ...")
+    assert load(["a:b"], {}, str(project)).settings.is_ssl
+    file.write_text("ssl_context = 5")
+    with pytest.raises(ConfigError, match="ssl_context: 5 is not a function"):
+        load(["a:b"], {}, str(project))

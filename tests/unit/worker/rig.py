@@ -30,12 +30,14 @@ from gthreadsrv.worker.ports import Port
 from gthreadsrv.worker.preface import VERSIONS, PrefacedPort
 from gthreadsrv.worker.service import Service
 from gthreadsrv.worker.thread import PoolThread
+from gthreadsrv.worker.tls_wire import securing
 from gthreadsrv.wsgi.fields import FieldTrust
 from gthreadsrv_metrics import labels
 from gthreadsrv_metrics.reading import FleetReading, read_fleet
 from gthreadsrv_metrics.scoreboard import Scoreboard
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -155,6 +157,7 @@ class Base:
         max_requests: int = 0,
         limits: Limits | None = None,
         parser: str = "h11",
+        tls: ssl.SSLContext | None = None,
         **settings: Any,
     ) -> None:
         """Listen at ``path``, or on loopback when there is none."""
@@ -172,6 +175,7 @@ class Base:
             "multithread": threads > 1,
             "multiprocess": False,
             "fields": fields,
+            "secure": tls and securing(tls, patience_of(self.settings).write_s),
         }
         if self.settings.proxy_protocol == "off":
             self.port = Port(self.listener, trusted, **usual)

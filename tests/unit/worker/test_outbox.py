@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gthreadsrv.worker import outbox as module
-from gthreadsrv.worker.outbox import HIGH_WATER_BYTES, Outbox
+from gthreadsrv.worker.outbox import HIGH_WATER_BYTES, Outbox, sendfile
 from tests.unit.worker.rig import drained, open_fds
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def take_all(outbox: Outbox, ours: socket.socket, theirs: socket.socket) -> byte
     """Flush and read in turns until nothing is left."""
     got = b""
     for _ in range(100_000):
-        done = outbox.flush(ours)
+        done = outbox.flush(ours, sendfile)
         got += drained(theirs)
         if done:
             return got
@@ -82,7 +82,7 @@ def test_everything_leaves_in_order_whatever_it_is_kept_in(
             with path.open("rb") as file:
                 outbox.add_file(file.fileno(), start, len(data))
         else:
-            outbox.flush(ours)
+            outbox.flush(ours, sendfile)
             got += drained(theirs)
             continue
         expected += data
@@ -121,7 +121,7 @@ def test_bytes_added_after_a_spill_stay_behind_it(
     outbox = Outbox()
     outbox.add(b"a" * HIGH_WATER_BYTES)
     outbox.add(b"b" * 10)
-    outbox.flush(ours)
+    outbox.flush(ours, sendfile)
     got = drained(theirs)
     outbox.add(b"c" * 10)
     got += take_all(outbox, ours, theirs)
@@ -199,7 +199,7 @@ def test_a_client_that_left_is_an_error_and_leaks_nothing(
         else:
             outbox.add(bytes(HIGH_WATER_BYTES + 1))
         with pytest.raises(BrokenPipeError):
-            outbox.flush(ours)
+            outbox.flush(ours, sendfile)
         outbox.close()
 
     assert open_fds() == before - 1
@@ -225,7 +225,7 @@ def test_one_turn_is_bounded(pair: tuple[socket.socket, socket.socket], tmp_path
     with path.open("rb") as file:
         outbox.add_file(file.fileno(), 0, 4 << 20)
     turns = 1
-    while not outbox.flush(fast):  # type: ignore[arg-type]
+    while not outbox.flush(fast, sendfile):  # type: ignore[arg-type]
         turns += 1
     os.close(fast.fd)
     outbox.close()
