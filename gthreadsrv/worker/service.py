@@ -10,12 +10,13 @@ from __future__ import annotations
 import io
 import threading
 from time import monotonic, sleep, time_ns
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from gthreadsrv.http.errors import ProtocolError
 from gthreadsrv.http.request import RequestHead
 from gthreadsrv.http.response import phrase
 from gthreadsrv.log import access_log
+from gthreadsrv.log.access import client_of
 from gthreadsrv.log.context import bind_new, bind_request
 from gthreadsrv.log.context import clear as unbind_request
 from gthreadsrv.worker.connection import IDLE, WRITING, State
@@ -236,7 +237,7 @@ class Service:
             access = access_log()
             if access is not None:
                 access.log(
-                    _client_of(connection, environ),
+                    client_of(environ, connection.peer),
                     head,
                     exchange,
                     done - connection.first_read,
@@ -351,7 +352,7 @@ class Service:
         access = access_log()
         if access is not None:
             access.log(
-                _client_of(connection, pending.environ),
+                client_of(pending.environ, connection.peer),
                 pending.head,
                 exchange,
                 now - pending.started,
@@ -487,9 +488,3 @@ class Service:
             connection.upload = None
         connection.pending = None
         connection.sock.close()
-
-
-def _client_of(connection: Connection, environ: dict[str, Any]) -> str:
-    """Return the address that the log names: the application's view, as gunicorn has it."""
-    client = environ.get("REMOTE_ADDR")
-    return client if type(client) is str else connection.peer[0]
