@@ -147,11 +147,7 @@ class Service:
         self.exchange = exchange
         try:
             environ = connection.port.environs.build(
-                head,
-                body,
-                -1 if upload is None else body_in,
-                connection.peer,
-                connection.trusted,
+                head, body, -1 if upload is None else body_in, connection.peer, connection.trusted
             )
         except ProtocolError as error:
             # A trusted proxy's fields contradict each other.
