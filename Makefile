@@ -10,13 +10,16 @@ TEST_STAMP := $(VENV)/.test-ready
 COVERAGE_MINIMUM := 90
 
 # Programs that system tests start, and Debian's packages that carry them.
-PROGRAMS := apache2 curl haproxy nginx openssl prometheus promtool wrk
-APT_PACKAGES := apache2-bin ca-certificates curl haproxy libnginx-mod-stream nginx-light openssl \
-    prometheus wrk
+PROGRAMS := apache2 chromium curl haproxy nginx openssl prometheus promtool wrk
+APT_PACKAGES := apache2-bin ca-certificates chromium curl fonts-dejavu-core haproxy \
+    libnginx-mod-stream nginx-light openssl prometheus wrk
+UV := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
+    --no-annotate --custom-compile-command 'make lock'
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: help serve test lint test-deps test-pythons fuzz bench bench-scaling bench-own bench-deps soak situations \
-    reference check-grafana screenshots clean
+    reference check-grafana screenshots image test-image test-image-deps check-kubernetes \
+    simulate-pods lock clean
 
 help:
 	@echo 'make serve         serve the demo on http://127.0.0.1:8000, metrics on port 9180'
@@ -28,12 +31,18 @@ help:
 	@echo 'make fuzz          compare the two HTTP parsers on many more inputs than make test'
 	@echo 'make bench         compare with other servers, some 25 minutes (BENCH=--quick: three)'
 	@echo 'make bench-scaling how cost grows with threads, connections, workers, size'
-	@echo 'make bench-own     what the server costs: fairness, idle, boot, metrics, scrapes'
+	@echo 'make bench-own     what the server costs: fairness, hand-over, idle, boot, metrics'
 	@echo 'make bench-deps    install what make bench needs (apt)'
 	@echo 'make soak          ten thousand restarts of workers, some twenty minutes'
-	@echo 'make situations    which alert fires in which staged situation, some ten minutes'
+	@echo 'make situations    which alert fires, and what dashboards show, in which staged situation; a quarter of an hour'
 	@echo 'make check-grafana hold the dashboards to Grafana'"'"'s own types (needs npm)'
-	@echo 'make screenshots   draw the dashboards from a live server (needs npm and Chromium)'
+	@echo 'make screenshots   draw the dashboards and the live page from live servers (needs npm and Chromium)'
+	@echo 'make image         build the container image (needs docker)'
+	@echo 'make test-image    run the image and the compose stack under an engine of its own (root)'
+	@echo 'make test-image-deps   install that engine (apt)'
+	@echo 'make check-kubernetes  hold the manifests to the schemas of Kubernetes and the operators'
+	@echo 'make simulate-pods     a fleet of pods and its autoscaler, to 1,000 pods, a minute or two'
+	@echo 'make lock          resolve the dependencies of the image anew'
 	@echo 'make clean         remove what these commands made'
 
 serve: $(SERVE_STAMP)
@@ -54,10 +63,13 @@ lint: $(TEST_STAMP)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m gthreadsrv.settings.reference --check README.md
 	PYTHONPATH=metrics $(BIN)/python -m grafana.source --check
+	$(BIN)/mypy docker/load.py docker/kubernetes/prometheusrule.py
+	$(BIN)/python docker/kubernetes/prometheusrule.py --check
 
 reference: $(TEST_STAMP)
 	$(BIN)/python -m gthreadsrv.settings.reference --write README.md
 	PYTHONPATH=metrics $(BIN)/python -m grafana.source --write
+	$(BIN)/python docker/kubernetes/prometheusrule.py --write
 
 fuzz: $(TEST_STAMP)
 	$(BIN)/python -m tests.fuzz.differential
@@ -76,7 +88,7 @@ bench-deps:
 	    apt-get install -y -qq --no-install-recommends gcc libev-dev python3-dev python3-venv wrk
 
 bench-own: $(TEST_STAMP)
-	for name in fairness idle boot metrics_cost exporter; do \
+	for name in fairness handover idle boot metrics_cost exporter; do \
 	    $(BIN)/python -m tests.bench.$$name || exit 1; \
 	done
 
@@ -86,6 +98,34 @@ check-grafana: $(TEST_STAMP)
 screenshots: $(TEST_STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fast,test,screenshots]'
 	PYTHONPATH=metrics $(BIN)/python -m grafana.pictures
+	$(BIN)/python -m tests.bench.live_picture
+
+image:
+	docker build --file docker/Dockerfile --tag gthreadsrv .
+
+# dockerd is started for this run alone, in a network of its own, and is gone afterwards.
+test-image: $(TEST_STAMP)
+	$(SUDO) env GTHREADSRV_TEST_IMAGE=1 $(BIN)/python -m pytest -p no:cacheprovider -s \
+	    tests/image/test_image.py tests/image/test_stack.py
+
+test-image-deps:
+	$(SUDO) apt-get update -qq
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends debootstrap docker.io docker-compose iproute2 iptables
+
+check-kubernetes: $(TEST_STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fast,test,manifests]'
+	GTHREADSRV_TEST_IMAGE=1 $(BIN)/python -m pytest tests/image/test_manifests.py \
+	    tests/unit/docker/test_docker_kubernetes.py
+
+simulate-pods: $(TEST_STAMP)
+	$(BIN)/python -m tests.simulation.pods $(SIMULATE)
+
+# Every hash of every file of every version, for all Pythons and machines.
+lock: $(TEST_STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) --extra fast pyproject.toml -o docker/requirements.lock
+	printf '%s\n' 'hatchling>=1.24' | $(UV) - -o docker/build.lock
 
 soak: $(TEST_STAMP)
 	$(BIN)/python -m tests.bench.restarts
@@ -124,6 +164,7 @@ $(TEST_STAMP): pyproject.toml | $(BIN)/python
 	@touch $@ $(SERVE_STAMP)
 
 clean:
+	[ ! -d build/image ] || $(SUDO) rm -rf build/image
 	rm -rf $(VENV) .venv-3.* .venv-bench .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache \
 	    .import_linter_cache .hypothesis build dist
 	find gthreadsrv metrics tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,6 +18,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -124,7 +125,7 @@ def draw(given: dict[str, dict[str, Any]]) -> list[str]:
         browser = playwright.chromium.launch(executable_path=browser_path, args=list(FLAGS))
         for file, data in given.items():
             page = browser.new_page(viewport={"width": 1280, "height": 900})
-            page.on("pageerror", lambda error, name=file: complaints.append(f"{name}: {error}"))
+            page.on("pageerror", partial(_note, complaints, file))
             text = json.dumps(data).replace("</", "<\\/")
             html = WORK / file.replace(".json", ".html")
             html.write_text(
@@ -148,6 +149,10 @@ def draw(given: dict[str, dict[str, Any]]) -> list[str]:
             page.close()
         browser.close()
     return complaints
+
+
+def _note(complaints: list[str], name: str, error: object) -> None:
+    complaints.append(f"{name}: {error}")
 
 
 def _answer(route: Any) -> None:

@@ -9,11 +9,4 @@ from gthreadsrv.log.setup import (
     reopen,
 )
 
-__all__ = [
-    "access_log",
-    "bind_process",
-    "close_access_log",
-    "configure",
-    "get_logger",
-    "reopen",
-]
+__all__ = ["access_log", "bind_process", "close_access_log", "configure", "get_logger", "reopen"]

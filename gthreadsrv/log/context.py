@@ -85,6 +85,11 @@ def bind_request(
     return request_id, trace_id
 
 
+def bind_traceparent(traceparent: str) -> None:
+    """Bind another traceparent, a valid one, to this thread's request."""
+    _bind_trace(traceparent)
+
+
 def bind_new() -> str:
     """Bind a request that came without either field; returns its id."""
     # What the request before has bound is gone: see `clear`.
@@ -107,6 +112,11 @@ def parse_amazon(text: str) -> str:
     """
     match = _AMAZON_ROOT.search(text[:_AMAZON_MAX])
     return "" if match is None else match[1] + match[2]
+
+
+def is_sampled(traceparent: str) -> bool:
+    """Whether a valid traceparent's trace is recorded (section 3.2.2.5: the lowest flag)."""
+    return int(traceparent[53:55], 16) & 1 == 1
 
 
 def clear() -> None:

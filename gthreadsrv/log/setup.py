@@ -110,10 +110,10 @@ def access_log() -> AccessLog | None:
 
 
 def close_access_log() -> None:
-    """Log no requests in this process: its are not the application's."""
-    if _output.access is not None:
-        _output.access.close()
-        _output.access = None
+    """Log no requests in this process: the exporter's, which are not the application's."""
+    access, _output.access = _output.access, None
+    if access is not None:
+        access.close()
 
 
 def reopen() -> None:

@@ -8,12 +8,14 @@ scoreboard of its own, so that scrapes never count as requests.
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 from typing import TYPE_CHECKING, Final
 
 from gthreadsrv import __version__
 from gthreadsrv.errors import AppLoadError
 from gthreadsrv.http.parser import load_parser
+from gthreadsrv.sizing import read_cpus
 from gthreadsrv_metrics.scoreboard import Scoreboard
 from gthreadsrv_metrics.sources import ListenerSource, Sources
 
@@ -97,4 +99,5 @@ def sources(
         },
         app_directory=app_directory,
         ready_max_saturation=settings.ready_max_saturation,
+        cores=float(read_cpus(os.environ).count),
     )

@@ -11,11 +11,13 @@ import os
 import pwd
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from gthreadsrv.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gthreadsrv.settings import Settings
 
 
@@ -32,6 +34,7 @@ class Identity:
 
     def assume(self) -> None:
         """Become it, for good."""
+        prctl = _prctl()
         # Groups first: afterwards the right to set them is gone.
         if self.name is None:
             os.setgroups([self.gid])
@@ -39,19 +42,20 @@ class Identity:
             os.initgroups(self.name, self.gid)
         os.setgid(self.gid)
         os.setuid(self.uid)
-        _stay_observable()
+        if prctl is not None:
+            # A change of user makes a process "not dumpable": /proc then hides its memory figures
+            # from the exporter, and debuggers and core dumps are refused (prctl(2), proc(5)). Let
+            # it be looked at as if that user had started it.
+            prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
-def _stay_observable() -> None:
-    """Let processes of the same user look at this one, as if it had been started by that user.
+def _prctl() -> Callable[..., int] | None:
+    """prctl(2), found while the standard library can be read: the new user may not be able to."""
+    if sys.platform != "linux":
+        return None
+    import ctypes  # costs every start 4 ms, and few change the user
 
-    A change of user makes a process "not dumpable": /proc then hides its memory figures from the
-    exporter, and debuggers and core dumps are refused (prctl(2), proc(5)).
-    """
-    if sys.platform == "linux":
-        import ctypes  # costs every start 4 ms, and few change the user
-
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+    return cast("Callable[..., int]", ctypes.CDLL(None).prctl)
 
 
 def resolve(settings: Settings) -> Identity | None:

@@ -111,6 +111,8 @@ def serve(loaded: Loaded, reload: Callable[[], Loaded], run: RunWorker = run_wor
 
 def _become(role: str, vacancy: Vacancy, revision: Revision) -> None:
     logs.bind_process(role=role, worker=vacancy.slot, generation=vacancy.generation)
+    if role == "exporter":
+        logs.close_access_log()
     # CPython has seeded `random` anew in the child by itself (os.register_at_fork).
     if revision.identity is not None:
         revision.identity.assume()

@@ -8,30 +8,24 @@ Runs in the master, before it tells workers to leave. Not here: closing, and acc
 
 from __future__ import annotations
 
-import errno
 import socket
-import struct
 import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gthreadsrv.net.listeners import Listener
 
-SO_ATTACH_FILTER: Final = 26  # asm-generic/socket.h
-SO_DETACH_FILTER: Final = 27
+IP_MINTTL: Final = 21  # linux/in.h
+IPV6_MINHOPCOUNT: Final = 73  # linux/in6.h
 
-# Classic BPF, struct sock_filter {u16 code; u8 jt; u8 jf; u32 k} (linux/filter.h). The kernel runs
-# a TCP listener's filter on segments from the TCP header on, so byte 13 is the flags (RFC 9293
-# 3.1). A bare SYN opens a connection and is dropped: the client's kernel tries again later and
-# finds whoever listens then. All other segments pass, among them the ACK that completes a
-# handshake: whoever has its SYN-ACK is in. Accepted sockets inherit the filter, harmlessly.
-_BARE_SYN_FILTER: Final = (
-    (0x30, 0, 0, 13),  # ldb [13]
-    (0x54, 0, 0, 0x12),  # and SYN|ACK
-    (0x15, 0, 1, 0x02),  # jeq SYN, else skip one
-    (0x06, 0, 0, 0),  # ret 0: drop
-    (0x06, 0, 0, 0xFFFFFFFF),  # ret all: pass
-)
+# RFC 5082's option: the kernel drops what has been through a router, and 255 is more than any
+# common system's packets begin with (64 and 128, also on loopback). On a listener it meets bare
+# SYNs alone: the client's kernel tries again later and finds whoever listens then. The ACK that
+# completes a handshake belongs to the half-open connection and is not looked at: whoever has its
+# SYN-ACK is in. A socket filter would do as well, but recent kernels (6.18.44 is one) allow one on
+# a TCP socket only with CAP_NET_ADMIN, which a server in a container has not.
+_NOBODY: Final = 255
+_EVERYBODY: Final = 0
 
 
 def stop_new_connections(listener: Listener) -> bool:
@@ -45,24 +39,16 @@ def stop_new_connections(listener: Listener) -> bool:
     if listener.kind == "unix":
         listener.unlink()
         return True
-    return _drop_syns(listener.sock)
+    return _demand_ttl(listener.sock, _NOBODY)
 
 
-def _drop_syns(sock: socket.socket) -> bool:
-    if sys.platform != "linux":
-        return False
-    import ctypes  # costs every start 4 ms, and is needed at the end only
+def admit(sock: socket.socket) -> None:
+    """Let a connection receive that became one after the way in was shut.
 
-    program = ctypes.create_string_buffer(
-        b"".join(struct.pack("=HBBI", *instruction) for instruction in _BARE_SYN_FILTER)
-    )
-    # struct sock_fprog {u16 len; struct sock_filter *filter;} in native layout.
-    header = struct.pack("@HP", len(_BARE_SYN_FILTER), ctypes.addressof(program))
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, header)
-    except OSError:
-        return False
-    return True
+    The kernel copies the listener's demand to it, and would drop all that its client sends.
+    Whoever accepts cannot know when the handshake ended, so this is for every connection.
+    """
+    _demand_ttl(sock, _EVERYBODY)
 
 
 def resume_new_connections(listener: Listener) -> bool:
@@ -71,8 +57,17 @@ def resume_new_connections(listener: Listener) -> bool:
         return True
     if listener.kind == "unix" or sys.platform != "linux":
         return False
+    return _demand_ttl(listener.sock, _EVERYBODY)
+
+
+def _demand_ttl(sock: socket.socket, least: int) -> bool:
+    if sys.platform != "linux":
+        return False
     try:
-        listener.sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
-    except OSError as error:
-        return error.errno == errno.ENOENT  # there was no filter
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, least)
+        # Also of an IPv6 socket, which may speak IPv4 too.
+        sock.setsockopt(socket.IPPROTO_IP, IP_MINTTL, least)
+    except OSError:
+        return False
     return True

@@ -49,7 +49,7 @@ class Listener:
     address: Address  # as the kernel has it: the port chosen for port 0, the path behind an fd
     kind: Literal["tcp", "unix"]
     configured: Address
-    # False: somebody else opened it and goes on using it, so it is neither unlinked nor filtered
+    # False: somebody else opened it and goes on using it, so it is neither unlinked nor shut
     # and its queue is not ours to empty.
     owned: bool = True
     # Device and number of the socket file: by that name there may be another's by now.

@@ -374,8 +374,8 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "metrics_bind", METRICS, ("--metrics-bind",), "ADDRESS", convert.bind_or_off,
         "HOST, HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME, fd://N or off",
-        "serve /metrics, /livez, /readyz and /startupz here, from a process of their own; "
-        "off is nowhere",
+        "serve /metrics, /livez, /readyz, /startupz and, for browsers, the live page here, from a "
+        "process of their own; off is nowhere",
     ),
     Setting(
         "metrics_path", METRICS, ("--metrics-path",), "PATH", convert.optional(convert.url_path),

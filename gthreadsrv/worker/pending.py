@@ -1,4 +1,7 @@
-"""A response that has not left whole: what its count and its log line will need."""
+"""A response that has not left whole: what is kept of it until it has.
+
+Made by the thread that ran the application; read by the one that sends the last byte.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ __all__ = ["Pending"]
 
 @dataclass(slots=True)
 class Pending:
-    """Kept from the end of the application until the kernel has the last byte."""
+    """What is known of it, for its count and log line. Seconds below 0 are not known."""
 
     head: RequestHead
     exchange: Exchange
@@ -25,5 +28,7 @@ class Pending:
     body_in: int
     environ: dict[str, Any]
     wall_s: float
-    request_id: str
-    trace_id: str
+    request_id: str = ""
+    trace_id: str = ""
+    exemplar: str = ""
+    """The trace id again, where the trace is sampled."""

@@ -7,6 +7,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
+from gthreadsrv.net.drain import admit
 from gthreadsrv.worker.connection import Connection
 from gthreadsrv.wsgi.environ import ClientEnvironBuilder, EnvironBuilder
 from gthreadsrv.wsgi.fields import ClientFinder, FieldTrust
@@ -138,6 +139,8 @@ class Port:
             raise
         sock.setblocking(False)
         if self.tcp:
+            if self.owned:
+                admit(sock)
             return sock, (name[0], str(name[1]))
         return sock, ("", "")
 

@@ -29,6 +29,7 @@ from gthreadsrv.worker.overdue import Overdue
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pool import Pool
 from gthreadsrv.worker.ports import Port
+from gthreadsrv.worker.preface import VERSIONS, PrefacedPort
 from gthreadsrv.worker.service import Service
 from gthreadsrv.worker.thread import PoolThread
 from gthreadsrv.worker.tls_wire import securing
@@ -63,9 +64,6 @@ def run_worker(context: WorkerContext) -> int:
     """
     # SIGABRT is how the master asks a wedged interpreter for its stacks, before it kills.
     faulthandler.enable(file=sys.__stderr__ or 2, all_threads=True)
-    if context.settings.accesslog is None:
-        # The exporter has none, and a fork of the master that has one.
-        logs.close_access_log()
     app = _application(context)
     if app is None:
         return EXIT_NO_APPLICATION
@@ -154,9 +152,6 @@ def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
             secure=secure,
         )
     else:
-        # Only those who use it pay for it, in time to start as well.
-        from gthreadsrv.worker.preface import VERSIONS, PrefacedPort
-
         make = partial(
             PrefacedPort,
             trusted=trusted,

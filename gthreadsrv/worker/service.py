@@ -17,8 +17,10 @@ from gthreadsrv.http.request import RequestHead
 from gthreadsrv.http.response import phrase
 from gthreadsrv.log import access_log
 from gthreadsrv.log.access import client_of
-from gthreadsrv.log.context import bind_new, bind_request
+from gthreadsrv.log.context import bind_new, bind_request, is_sampled
 from gthreadsrv.log.context import clear as unbind_request
+from gthreadsrv.tracing import listen_here
+from gthreadsrv.worker.complaints import complain
 from gthreadsrv.worker.connection import IDLE, WRITING, State
 from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in, take_back
 from gthreadsrv.worker.offspring import leave_child
@@ -107,8 +109,9 @@ class Service:
         self.interrupted_since = 0.0
 
     def enter_thread(self) -> None:
-        """Make the row that of the calling thread."""
+        """Make the row that of the calling thread, and hear what its requests belong to."""
         self.row.attach(threading.get_native_id())
+        listen_here(self._note_trace)
 
     # -- a request ----------------------------------------------------------------------
 
@@ -157,15 +160,16 @@ class Service:
             return None, now
         section = head.section
         if section is None or section.traced:
+            traceparent = environ.get("HTTP_TRACEPARENT")
             request_id, trace_id = bind_request(
-                environ.get("HTTP_X_REQUEST_ID"),
-                environ.get("HTTP_TRACEPARENT"),
-                environ.get("HTTP_X_AMZN_TRACE_ID"),
+                environ.get("HTTP_X_REQUEST_ID"), traceparent, environ.get("HTTP_X_AMZN_TRACE_ID")
             )
+            exemplar = trace_id if traceparent and trace_id and is_sampled(traceparent) else ""
             if "HTTP_X_REQUEST_START" in environ and connection.trusted:
                 self._note_proxy_queue(environ["HTTP_X_REQUEST_START"], wall_ns * 1e-9)
         else:
-            request_id, trace_id = bind_new(), ""
+            request_id = bind_new()
+            trace_id = exemplar = ""
         failure: BaseException | None = None
         try:
             self.inside_since = now
@@ -207,8 +211,12 @@ class Service:
             body.close()
             connection.upload = None
         connection.head = None
-        if exchange.complaint or exchange.dropped:
-            self._complain(head, exchange)
+        if exchange.complaint or exchange.aside is not None:
+            complain(self._log, head, exchange)
+            aside = exchange.aside
+            if aside is not None and aside.trace_id:
+                trace_id = aside.trace_id
+                exemplar = trace_id if aside.sampled else ""
 
         unbind_request()
 
@@ -229,7 +237,7 @@ class Service:
                 kernel,
                 body_in,
                 exchange.sent,
-                trace_id,
+                exemplar,
             )
             access = access_log()
             if access is not None:
@@ -257,6 +265,7 @@ class Service:
                 wall_ns * 1e-9,
                 request_id,
                 trace_id,
+                exemplar,
             )
             if not exchange.keep_alive:
                 connection.then_close = self._close_reason(wire, exchange)
@@ -304,6 +313,7 @@ class Service:
             time_ns() // 1_000_000_000,
             exchange.keep_alive,
         )
+        answer.aside = exchange.aside
         try:
             answer.start_response(phrase(code), _TEXT)
             answer.send_result([text])
@@ -311,21 +321,14 @@ class Service:
             pass
         return answer
 
-    def _complain(self, head: RequestHead, exchange: Exchange) -> None:
-        if exchange.complaint:
-            self._log.warning(
-                "response does not fit its head",
-                method=head.method,
-                target=head.target,
-                detail=exchange.complaint,
-            )
-        if exchange.dropped:
-            self._log.warning(
-                "hop-by-hop header not sent",
-                method=head.method,
-                target=head.target,
-                headers=list(exchange.dropped),
-            )
+    def _note_trace(self, trace_id: str, sampled: bool) -> bool:
+        """Take the application's word for its request's trace."""
+        exchange = self.exchange
+        if not self.inside_since or exchange is None:
+            return False
+        aside = exchange.make_aside()
+        aside.trace_id, aside.sampled = trace_id, sampled
+        return True
 
     def _note_proxy_queue(self, text: str, now: float) -> None:
         seconds = seconds_since(text, now)
@@ -345,7 +348,7 @@ class Service:
             pending.kernel,
             pending.body_in,
             exchange.sent,
-            pending.trace_id,
+            pending.exemplar,
         )
         access = access_log()
         if access is not None:
@@ -398,7 +401,7 @@ class Service:
             connection.upload.discard()
             connection.upload = None
         pending = Pending(
-            head, exchange, connection.first_read, -1.0, -1.0, False, 0, {}, wall_ns * 1e-9, "", ""
+            head, exchange, connection.first_read, -1.0, -1.0, False, 0, {}, wall_ns * 1e-9
         )
         if connection.wire.outbox is not None:
             # The client has yet to read what came before.

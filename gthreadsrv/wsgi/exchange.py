@@ -6,6 +6,7 @@ PEP 3333's side of a response; the bytes leave through a `Sink`, and heads are w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from gthreadsrv.http.response import CHUNKED, EMPTY, LENGTH, HeadEncoder, ResponseHead
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from gthreadsrv.http.request import RequestHead
 
 
-__all__ = ["ClientGoneError", "Exchange", "Sink"]
+__all__ = ["Aside", "ClientGoneError", "Exchange", "Sink"]
 
 # Below this a copy is cheaper than a second buffer for the kernel to gather.
 _JOIN_MAX_BYTES = 16 * 1024
@@ -45,6 +46,18 @@ class Sink(Protocol):
         """Take ``head`` and ``count`` bytes of a file; the caller may then close the file."""
 
 
+@dataclass(slots=True)
+class Aside:
+    """What is seldom to be said of a response beside its bytes."""
+
+    dropped: tuple[str, ...] = ()
+    """Names of the application's header fields that were not sent."""
+    trace_id: str = ""
+    """The trace that the application says the request belongs to."""
+    sampled: bool = False
+    """Whether that is recorded."""
+
+
 class Exchange:
     """The state of one response."""
 
@@ -55,10 +68,10 @@ class Exchange:
         "_remaining",
         "_second",
         "_sink",
+        "aside",
         "code",
         "complaint",
         "cut",
-        "dropped",
         "headers",
         "keep_alive",
         "sent",
@@ -96,7 +109,13 @@ class Exchange:
         """What the application did wrong without the response failing, for the log."""
         self.cut = False
         """Whether the response ends, by the application's doing, before it is whole."""
-        self.dropped: tuple[str, ...] = ()
+        self.aside: Aside | None = None
+
+    def make_aside(self) -> Aside:
+        """Return where to say it."""
+        if self.aside is None:
+            self.aside = Aside()
+        return self.aside
 
     def start_response(
         self,
@@ -244,7 +263,7 @@ class Exchange:
         self.keep_alive = framed.keep_alive
         self.code = framed.code
         if framed.dropped:
-            self.dropped = framed.dropped
+            self.make_aside().dropped = framed.dropped
         self._framing = framed.framing
         self._remaining = framed.length
         return framed

@@ -25,7 +25,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import ModuleType
 
 __all__ = [
@@ -84,11 +84,19 @@ def prepare_directory(
     if chosen and not os.path.basename(chosen).startswith(_PREFIX):
         os.makedirs(chosen, exist_ok=True)
         return AppDirectory(chosen, private=False)
-    for parent in parents or ("/dev/shm", tempfile.gettempdir()):  # noqa: S108 - made 0700 there
+    for parent in parents or _places():
         with contextlib.suppress(OSError):
             _sweep(parent)
             return _make_private(parent, owner)
     return None
+
+
+def _places() -> Iterator[str]:
+    yield "/dev/shm"  # noqa: S108 - made 0700 there
+    # Asked for only after that has failed: it raises where no root is writable, and a container
+    # whose root is read-only still has its /dev/shm.
+    with contextlib.suppress(OSError):
+        yield tempfile.gettempdir()
 
 
 def _make_private(parent: str, owner: tuple[int, int] | None) -> AppDirectory:

@@ -83,11 +83,15 @@ class MultiprocessCollector(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Measure everything, now."""
+        families, _ = self.measure()
+        yield from families
+
+    def measure(self) -> tuple[Families, FleetReading]:
+        """Measure everything, now; also return the reading of the board that it rests on."""
         with self._lock:
             if self._follows:
                 self._follow()
-            families = self._collect()
-        yield from families
+            return self._collect()
 
     def _follow(self) -> None:
         """Take up what a reload has changed: the listeners, and what they are called."""
@@ -103,7 +107,7 @@ class MultiprocessCollector(Collector):
         if count:
             self._board.exporter_cells[labels.SCRAPE_SOURCES.index(source)] += count
 
-    def _collect(self) -> Families:
+    def _collect(self) -> tuple[Families, FleetReading]:
         families = Families()
         started = self._sources.monotonic()
         fleet = read_fleet(self._board, started, exemplars=True)
@@ -125,7 +129,7 @@ class MultiprocessCollector(Collector):
         errors = list(self._board.exporter_cells)
         families.add_each("scrape_errors_total", "source", labels.SCRAPE_SOURCES, errors)
         families.add("scrape_duration_seconds", self._sources.monotonic() - started)
-        return families
+        return families, fleet
 
     def _guarded(self, source: str, read: Callable[[], _T]) -> _T | None:
         """Read a source that is not ours; what it garbles is counted and absent."""

@@ -1,4 +1,4 @@
-"""The WSGI application on the metrics port: /metrics and the health endpoints.
+"""The WSGI application on the metrics port: /metrics, the health endpoints, the live page.
 
 Runs in the exporter process, served by the same worker code as any application, or inside
 an application that mounts ``wsgi_app``. It answers from shared memory and the kernel alone,
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +18,8 @@ from gthreadsrv_metrics import health
 from gthreadsrv_metrics.app_files import AppReading, read_app_metrics
 from gthreadsrv_metrics.collector import MultiprocessCollector
 from gthreadsrv_metrics.exposition import accepts_gzip, negotiate, render
+from gthreadsrv_metrics.live_feed import LiveFeed
+from gthreadsrv_metrics.live_page import PageFile, page_files
 from gthreadsrv_metrics.sources import Published, Sources, current
 
 if TYPE_CHECKING:
@@ -34,12 +36,7 @@ _log: Final = logging.getLogger("gthreadsrv.metrics")
 _METHODS: Final = frozenset({"GET", "HEAD"})
 _SCRAPERS: Final = 16
 _TEXT: Final = "text/plain; charset=utf-8"
-_INDEX: Final = b"""gthreadsrv
-/metrics    for Prometheus
-/livez      the master lives
-/readyz     a worker is ready for requests
-/startupz   the first worker has booted
-"""
+_JSON: Final = "application/json"
 
 
 @dataclass(slots=True)
@@ -94,12 +91,17 @@ class _SharedCollection:
 class _Exporter:
     """The WSGI callable."""
 
-    def __init__(self, board: Scoreboard, sources: Sources, scrapers: int) -> None:
+    def __init__(
+        self, board: Scoreboard, sources: Sources, scrapers: int, *, live: bool = False
+    ) -> None:
         self._board = board
         self._scrapers = threading.BoundedSemaphore(scrapers)
         self._sources = sources
         self._collector = MultiprocessCollector(board, sources)
         self._shared = _SharedCollection(self._collect)
+        # The live page is of the metrics port alone: an application mounts the metrics only.
+        self._live = LiveFeed(self._collector, sources) if live else None
+        self._files = page_files() if live else {}
         self._render_lock = threading.Lock()  # guards the pages of a collection
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -107,12 +109,26 @@ class _Exporter:
         path = environ.get("PATH_INFO", "")
         if path == "/metrics":
             return self.serve_page(environ, start_response)
+        if path == "/live.json" and self._live is not None:
+            return self._limited(environ, start_response, partial(_live_state, self._live))
+        file = self._files.get(path)
+        if file is not None:
+            return _respond_file(environ, start_response, file)
         return _respond(environ, start_response, *self._plain(path))
 
     def serve_page(
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Serve the metrics page, whatever the path."""
+        return self._limited(environ, start_response, self._page)
+
+    def _limited(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        make: Callable[[WSGIEnvironment], tuple[list[tuple[str, str]], bytes]],
+    ) -> Iterable[bytes]:
+        """Answer with what takes a collection, unless too many wait for one already."""
         if environ["REQUEST_METHOD"] not in _METHODS:
             return _respond(environ, start_response, HTTPStatus.OK, b"")
         if not self._scrapers.acquire(blocking=False):
@@ -121,7 +137,7 @@ class _Exporter:
             body = b"too many scrapes at once\n"
             return _respond(environ, start_response, HTTPStatus.SERVICE_UNAVAILABLE, body, headers)
         try:
-            headers, page = self._page(environ)
+            headers, page = make(environ)
         finally:
             self._scrapers.release()
         return _respond(environ, start_response, HTTPStatus.OK, page, headers)
@@ -156,8 +172,6 @@ class _Exporter:
             reason = health.ready(self._board, now, self._sources.ready_max_saturation)
         elif path == "/startupz":
             reason = health.started(self._board)
-        elif path == "/":
-            return HTTPStatus.OK, _INDEX
         else:
             return HTTPStatus.NOT_FOUND, b"not found; see /\n"
         if reason is None:
@@ -174,7 +188,10 @@ class _Exporter:
             _report_once(f"metric file {path} is torn; its values are left out")
         for name in reading.collisions:
             _report_once(f"application metric {name} is left out: that name is the server's")
-        return _Collection(list(self._collector.collect()), reading.families)
+        families, fleet = self._collector.measure()
+        if self._live is not None:
+            self._live.note(families, fleet)
+        return _Collection(list(families), reading.families)
 
 
 def _respond(
@@ -195,6 +212,30 @@ def _respond(
     return [] if method == "HEAD" else [body]
 
 
+def _respond_file(
+    environ: WSGIEnvironment, start_response: StartResponse, file: PageFile
+) -> Iterable[bytes]:
+    """Answer with a file of the live page, or say that the client has it."""
+    method = environ["REQUEST_METHOD"]
+    if method not in _METHODS:
+        return _respond(environ, start_response, HTTPStatus.OK, b"")
+    if file.is_known(environ.get("HTTP_IF_NONE_MATCH", "")):
+        start_response("304 Not Modified", [("Cache-Control", "no-cache"), ("ETag", file.etag)])
+        return []
+    start_response("200 OK", [*file.headers, ("Content-Length", str(len(file.body)))])
+    return [] if method == "HEAD" else [file.body]
+
+
+def _live_state(feed: LiveFeed, environ: WSGIEnvironment) -> tuple[list[tuple[str, str]], bytes]:
+    """Return the live page's data."""
+    compress = accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
+    headers = [("Content-Type", _JSON), ("Vary", "Accept-Encoding")]
+    headers.append(("X-Content-Type-Options", "nosniff"))
+    if compress:
+        headers.append(("Content-Encoding", "gzip"))
+    return headers, feed.answer(compress=compress)
+
+
 @lru_cache(maxsize=256)
 def _report_once(message: str) -> None:
     """Log what the scrape error counter can only count, the first time it is seen."""
@@ -202,11 +243,11 @@ def _report_once(message: str) -> None:
 
 
 def make_app(board: Scoreboard, sources: Sources, *, scrapers: int = _SCRAPERS) -> WSGIApplication:
-    """Return the exporter's application: /metrics, /livez, /readyz, /startupz and an index.
+    """Return the exporter's application: /metrics, /livez, /readyz, /startupz, live page at /.
 
     ``scrapers`` is how many scrapes may wait for the page at once; have more threads than that.
     """
-    return _Exporter(board, sources, scrapers)
+    return _Exporter(board, sources, scrapers, live=True)
 
 
 @lru_cache(maxsize=1)

@@ -43,6 +43,10 @@ class Families:
     def __iter__(self) -> Iterator[Family]:
         return (family for family in self._families.values() if family.samples)
 
+    def samples(self, name: str) -> Sequence[Sample]:
+        """Return what was added to one metric."""
+        return self._families[name].samples
+
     def add(self, name: str, value: float | None, labels: Mapping[str, str] | None = None) -> None:
         """Add one sample; None is not known, and so is not there."""
         if value is not None:

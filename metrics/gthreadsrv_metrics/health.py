@@ -13,9 +13,10 @@ from gthreadsrv_metrics.layout import M_BOOT, M_HEARTBEAT, M_SHUTTING_DOWN
 from gthreadsrv_metrics.reading import read_fleet
 
 if TYPE_CHECKING:
+    from gthreadsrv_metrics.reading import FleetReading
     from gthreadsrv_metrics.scoreboard import Scoreboard
 
-__all__ = ["HEARTBEAT_LIMIT_S", "live", "ready", "started"]
+__all__ = ["HEARTBEAT_LIMIT_S", "live", "ready", "started", "why_not_ready"]
 
 # Heartbeats come about every second. A worker or master silent for this long is not coming
 # back by itself; shorter would call a machine that swaps dead.
@@ -38,12 +39,18 @@ def ready(board: Scoreboard, now: float, max_saturation: float | None = None) ->
 
     ``max_saturation`` is the share of busy threads from which on others should be asked.
     """
-    if board.master_cells[M_SHUTTING_DOWN]:
+    if board.master_cells[M_SHUTTING_DOWN]:  # before all else: nothing need be read for it
         return "shutting down"
-    slots = read_fleet(board, now).slots
-    up = [slot for slot in slots if slot.state == "ready"]
+    return why_not_ready(read_fleet(board, now), max_saturation)
+
+
+def why_not_ready(fleet: FleetReading, max_saturation: float | None = None) -> str | None:
+    """Return the same of a board that has been read."""
+    if fleet.master[M_SHUTTING_DOWN]:
+        return "shutting down"
+    up = [slot for slot in fleet.slots if slot.state == "ready"]
     if not up:
-        states = sorted(slot.state for slot in slots if slot.live)
+        states = sorted(slot.state for slot in fleet.slots if slot.live)
         return f"no worker is ready ({', '.join(states) or 'none has been started'})"
     well = [slot for slot in up if slot.heartbeat_age_s <= HEARTBEAT_LIMIT_S]
     if not well:

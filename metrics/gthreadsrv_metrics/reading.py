@@ -72,10 +72,12 @@ if TYPE_CHECKING:
     from gthreadsrv_metrics.layout import Cells
     from gthreadsrv_metrics.scoreboard import Scoreboard
 
-__all__ = ["Exemplar", "FleetReading", "SlotReading", "read_fleet", "utilization"]
+__all__ = ["IDLE", "Exemplar", "FleetReading", "SlotReading", "read_fleet", "utilization"]
 
 # The window of thread_utilization_ratio: a Prometheus scrape interval's usual length.
 WINDOW_S: Final = 15.0
+# In place of an age, of a thread that has no request.
+IDLE: Final = -1.0
 # finish() holds a row odd for half a microsecond. A copy that fails four times met a writer
 # that is stopped, and would fail for ever.
 _TRIES: Final = 4
@@ -103,8 +105,7 @@ class SlotReading:
     start_time: float
     heartbeat_age_s: float
     threads: int
-    threads_busy: int
-    oldest_request_s: float
+    ages: tuple[float, ...]  # of each thread's running request in seconds; IDLE where none runs
     connections: tuple[int, ...]
     window_busy_s: float
     window_s: float
@@ -124,6 +125,16 @@ class SlotReading:
     def live(self) -> bool:
         """Whether a process has the slot."""
         return self.state != "free"
+
+    @property
+    def threads_busy(self) -> int:
+        """How many threads serve a request."""
+        return sum(age >= 0.0 for age in self.ages)
+
+    @property
+    def oldest_request_s(self) -> float:
+        """Age of the longest running request; 0 when none runs."""
+        return max(0.0, *self.ages) if self.ages else 0.0
 
 
 @dataclass(slots=True)
@@ -265,7 +276,7 @@ def _slot(
 ) -> SlotReading:
     """Give a slot's cells their meaning."""
     live = entry[D_STATE] != 0.0
-    running = [row for row in rows if row[T_BUSY] < 0.0] if live else []
+    threads = int(entry[D_THREADS]) if live else 0
     # integral(), without a call per thread.
     busy_s = sum([row[T_BUSY] + now if row[T_BUSY] < 0.0 else row[T_BUSY] for row in rows])
     since, busy_then = _window_start(entry, cells, now)
@@ -278,9 +289,10 @@ def _slot(
         generation=int(entry[D_GENERATION]),
         start_time=entry[D_START_TIME],
         heartbeat_age_s=max(now - max(cells[S_HEARTBEAT], entry[D_LEASED_AT]), 0.0),
-        threads=int(entry[D_THREADS]) if live else 0,
-        threads_busy=len(running),
-        oldest_request_s=max((max(now - row[T_SINCE], 0.0) for row in running), default=0.0),
+        threads=threads,
+        ages=tuple(
+            max(now - row[T_SINCE], 0.0) if row[T_BUSY] < 0.0 else IDLE for row in rows[:threads]
+        ),
         connections=tuple(int(n) for n in cells[S_CONNECTIONS:S_RUNQUEUE_WAIT]),
         window_busy_s=busy_s - busy_then,
         window_s=now - since,

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["ListenerSource", "Published", "Sources", "current", "publish"]
 
 
+def _affinity() -> int:
+    """Count the CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where to look. Descriptors of listeners must stay open in the process that looks."""
@@ -32,6 +39,8 @@ class Sources:
     app_directory: str | None = None
     # The share of busy threads from which on /readyz sends clients elsewhere; None is never.
     ready_max_saturation: float | None = None
+    # CPUs the server may use, where no control group sets a limit.
+    cores: float = field(default_factory=lambda: float(_affinity()))
     master_pid: int = field(default_factory=os.getpid)
     proc_root: str = "/proc"
     cgroup_root: str = "/sys/fs/cgroup"

@@ -1,4 +1,6 @@
-"""Which alert fires in which situation: a real server in trouble, a real Prometheus, the rules.
+"""Which alert fires in which situation, and what the dashboards show of it.
+
+A real server in trouble, a real Prometheus, the committed rules and every panel's query.
 
     python -m tests.bench.situations [--factor 60] [--only WORD] [--list]
 
@@ -7,6 +9,7 @@ trouble and waits until the alerts that belong to it fire; then as long again as
 would need.  Durations in the rules are divided by the factor (tests/system/alerting.py).
 The table has a row for each situation: F its own alert fired, c one that follows from the same
 cause and is expected with it, ! one that should have been quiet, ? one that should have fired.
+Below it are the panels on which the situation was to be seen and was not (tests/bench/panels.py).
 Situations of memory and CPU limits need a writable cgroup v1 hierarchy, and are named when skipped.
 """
 
@@ -25,6 +28,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.bench.panels import SHOWN_BY, faults
 from tests.system.alerting import watched
 from tests.system.client import ClosedError, Connection
 from tests.system.conftest import Servers
@@ -324,8 +328,8 @@ def possible(situation: Situation) -> bool:
     return all(os.access(CGROUPS / name / "tasks", os.W_OK) for name in situation.limits)
 
 
-def fired_in(situation: Situation, factor: float) -> set[str]:
-    """Stage it; the alerts that fired."""
+def seen_in(situation: Situation, factor: float) -> tuple[set[str], list[str]]:
+    """Stage it; the alerts that fired, and what the dashboards failed to show."""
     with ExitStack() as outer:
         folder = Path(outer.enter_context(tempfile.TemporaryDirectory()))
         prefix = outer.enter_context(limited(situation.limits))
@@ -341,6 +345,7 @@ def fired_in(situation: Situation, factor: float) -> set[str]:
         server.wait_workers(situation.workers)
         with watched(server, folder, factor) as watch, ExitStack() as stack:
             wait_until(lambda: watch.scrapes() >= WELL_SCRAPES, what="scrapes")
+            begun = time.time()
             situation.trouble(server, stack)
             with contextlib.suppress(AssertionError):  # what has not fired is in the table
                 wait_until(
@@ -348,7 +353,9 @@ def fired_in(situation: Situation, factor: float) -> set[str]:
                     FIRE_DEADLINE_S,
                 )
             time.sleep(SETTLE_S / factor)  # nothing to wait for: silence is what is measured
-            return watch.fired()
+            shows = {"Overview: Alerts that fire A": 0.0} if situation.own else {}
+            shows |= SHOWN_BY[situation.name]
+            return watch.fired(), list(faults(watch, shows, begun, time.time(), factor))
 
 
 def row(situation: Situation, fired: set[str]) -> tuple[str, bool]:
@@ -366,7 +373,7 @@ def row(situation: Situation, fired: set[str]) -> tuple[str, bool]:
 
 
 def main() -> int:
-    """Stage and print; 1 when an alert fired where it should not, or did not where it should."""
+    """Stage and print; 1 when an alert or a panel was not as it should be."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--factor", type=float, default=60.0)
     parser.add_argument("--only", default="", help="situations with this word in their name")
@@ -385,10 +392,10 @@ def main() -> int:
         if not possible(situation):
             print(f"{situation.name:24} skipped: no writable cgroup v1 hierarchy here", flush=True)
             continue
-        fired = fired_in(situation, options.factor)
+        fired, unseen = seen_in(situation, options.factor)
         line, right = row(situation, fired)
-        print(line, flush=True)
-        good &= right
+        print("\n".join([line, *(f"    not seen: {fault}" for fault in unseen)]), flush=True)
+        good &= right and not unseen
         seen |= fired
     if not options.only:
         print(f"\nfired in no situation: {', '.join(sorted(set(EXPECTED_ALERTS) - seen)) or '-'}")

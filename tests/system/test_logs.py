@@ -203,3 +203,16 @@ def test_wsgi_errors_reach_the_log(serve: Servers) -> None:
     server = serve("behaviours:app", allow_errors=True)
     server.get("/log")
     wait_until(lambda: "to wsgi.errors" in server.report())
+
+
+def test_the_metrics_port_is_not_in_the_access_log(serve: Servers) -> None:
+    """Scrapes, probes and those who look at the live page are not the application's requests."""
+    server = serve("behaviours:app", "--access-logfile", "-", metrics=True)
+    server.wait_ready()
+    for path in ("/metrics", "/livez", "/live.json", "/none"):
+        server.probe(path)
+    server.get("/hello")
+    wait_until(lambda: server.stdout, what="a line")
+    server.probe("/livez")
+    assert server.stop() == 0
+    assert [json.loads(line)["target"] for line in server.stdout] == ["/hello"]

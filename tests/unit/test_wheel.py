@@ -42,11 +42,13 @@ def test_top_level_names(wheel: Path) -> None:
 
 
 def test_every_module_is_in_the_wheel(wheel: Path) -> None:
-    """No module and no type marker is left behind."""
+    """No module, no type marker and no file of the live page is left behind."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     for package in (ROOT / "gthreadsrv", ROOT / "metrics" / "gthreadsrv_metrics"):
-        for path in [*package.rglob("*.py"), package / "py.typed"]:
+        pages = [path for path in package.rglob("web/*") if path.is_file()]
+        assert bool(pages) == (package.name == "gthreadsrv_metrics")
+        for path in [*package.rglob("*.py"), package / "py.typed", *pages]:
             assert str(path.relative_to(package.parent)) in names
 
 

@@ -14,7 +14,7 @@ from gthreadsrv.master import listening as module
 from gthreadsrv.master.listening import Listening
 from gthreadsrv.net.listeners import Listener, SocketFile
 
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="minimum TTLs are Linux's")
 
 
 @pytest.fixture

@@ -288,6 +288,23 @@ def test_shared_memory_is_preferred() -> None:
         made.remove()
 
 
+def test_shared_memory_does_where_no_temporary_directory_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A container with a read-only root has no /tmp to write to, but its /dev/shm."""
+
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(app_metrics.tempfile, "gettempdir", nowhere)
+
+    made = prepare_directory({})
+
+    assert (made is not None) == os.access("/dev/shm", os.W_OK)
+    if made is not None:
+        made.remove()
+
+
 def test_without_a_writable_place_there_is_none(tmp_path: Path) -> None:
     """A read-only system still serves: the first place that works is taken, or none."""
     nowhere = str(tmp_path / "nowhere")

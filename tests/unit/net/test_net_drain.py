@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from gthreadsrv.net.address import FdAddress, UnixAddress, parse_bind
-from gthreadsrv.net.drain import resume_new_connections, stop_new_connections
+from gthreadsrv.net.drain import admit, resume_new_connections, stop_new_connections
 from gthreadsrv.net.listeners import Listener, bind
 
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="minimum TTLs are Linux's")
 
 
 @pytest.fixture(params=["127.0.0.1:0", "[::1]:0"])
@@ -48,6 +49,41 @@ def test_new_tcp_connections_get_no_answer(tcp: Listener) -> None:
             client.connect(tcp.sock.getsockname())
     with pytest.raises(BlockingIOError):
         tcp.sock.accept()
+
+
+@linux_only
+def test_no_privilege_is_needed(tcp: Listener) -> None:
+    """A server that never was root shuts the way in as well: in a container it is nobody."""
+    pid = os.fork()
+    if not pid:
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        os._exit(0 if stop_new_connections(tcp) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    with socket.socket(tcp.sock.family) as client:
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.connect(tcp.sock.getsockname())
+
+
+@linux_only
+def test_a_handshake_that_was_under_way_is_completed(tcp: Listener) -> None:
+    """Who had its SYN-ACK when the way was shut is served, also what it sends later on."""
+    # The connection becomes one with the first data, so after the way in is shut.
+    tcp.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
+    with socket.create_connection(tcp.sock.getsockname()[:2], 5) as client:
+        with pytest.raises(BlockingIOError):
+            tcp.sock.accept()
+        assert stop_new_connections(tcp)
+        client.sendall(b"first")
+        tcp.sock.settimeout(10)
+        accepted, _ = tcp.sock.accept()
+        with accepted:
+            admit(accepted)
+            accepted.settimeout(10)
+            assert accepted.recv(100) == b"first"
+            client.sendall(b"second")
+            assert accepted.recv(100) == b"second"
 
 
 @linux_only

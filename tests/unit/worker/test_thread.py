@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gthreadsrv.worker import service
+from gthreadsrv.worker.pool import SLOW_S
 from gthreadsrv.worker.thread import EXIT_BUG
 from tests.unit.worker.rig import (
     DEADLINE_S,
+    Clock,
     Gate,
     Live,
     get,
@@ -155,6 +157,34 @@ def test_fast_requests_never_cross_threads(
             threads.append(len(set(seen)))
         assert threads[0] > 1
         assert threads[1] == 1
+
+
+def test_a_handler_that_turns_slow_and_fast_again(make_live: MakeLive, clock: Clock) -> None:
+    """Its requests stay on one thread, then go from thread to thread, then stay again."""
+    seen: list[int] = []
+    takes_s = 0.0
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        seen.append(threading.get_ident())
+        clock.advance(takes_s)
+        return hello(environ, start_response)
+
+    live = make_live(app, threads=4)
+    with running(live):
+        client = live.connect()
+        crossing = []
+        for takes_s in (SLOW_S / 10, SLOW_S * 10, SLOW_S / 10):
+            # The average has followed after this many: 0.9 to the 60th is 0.002.
+            for _ in range(60):
+                client.sendall(get("/"))
+                read_response(client)
+            wait_until(lambda: at_rest(live), "all threads are back")
+            seen.clear()
+            for _ in range(20):
+                client.sendall(get("/"))
+                read_response(client)
+            crossing.append(len(set(seen)) > 1)
+        assert crossing == [False, True, False]
 
 
 @pytest.mark.parametrize("pace_s", [0.0, 1.0])

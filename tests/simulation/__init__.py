@@ -1,0 +1,1 @@
+"""Models of what cannot be run here: how fleets and autoscalers behave."""
