@@ -166,7 +166,9 @@ class Service:
             )
             exemplar = trace_id if traceparent and trace_id and is_sampled(traceparent) else ""
             if "HTTP_X_REQUEST_START" in environ and connection.trusted:
-                self._note_proxy_queue(environ["HTTP_X_REQUEST_START"], wall_ns * 1e-9)
+                seconds = seconds_since(environ["HTTP_X_REQUEST_START"], wall_ns * 1e-9)
+                if seconds is not None:
+                    row.proxy_queue(seconds)
         else:
             request_id = bind_new()
             trace_id = exemplar = ""
@@ -329,11 +331,6 @@ class Service:
         aside = exchange.make_aside()
         aside.trace_id, aside.sampled = trace_id, sampled
         return True
-
-    def _note_proxy_queue(self, text: str, now: float) -> None:
-        seconds = seconds_since(text, now)
-        if seconds is not None:
-            self.row.proxy_queue(seconds)
 
     def _count(self, connection: Connection, pending: Pending, now: float) -> None:
         """Count and log a response whose last byte the kernel has taken."""
