@@ -10,22 +10,24 @@ TEST_STAMP := $(VENV)/.test-ready
 COVERAGE_MINIMUM := 90
 
 # Programs that system tests start, and Debian's packages that carry them.
-PROGRAMS := apache2 chromium curl haproxy nginx openssl prometheus promtool wrk
-APT_PACKAGES := apache2-bin ca-certificates chromium curl fonts-dejavu-core haproxy \
-    libnginx-mod-stream nginx-light openssl prometheus wrk
+PROGRAMS := apache2 chromium curl haproxy logrotate nginx openssl prometheus promtool supervisord \
+    systemd-analyze systemd-socket-activate wrk
+APT_PACKAGES := apache2 ca-certificates chromium curl fonts-dejavu-core haproxy libnginx-mod-stream \
+    logrotate nginx-light openssl prometheus supervisor systemd wrk
 UV := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
     --no-annotate --custom-compile-command 'make lock'
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help serve test lint test-deps test-pythons fuzz bench bench-scaling bench-own bench-deps soak situations \
-    reference check-grafana screenshots image test-image test-image-deps check-kubernetes \
-    simulate-pods lock clean
+.PHONY: help serve test lint test-deps test-pythons test-systemd fuzz bench bench-scaling bench-own \
+    bench-deps soak situations reference check-grafana screenshots image test-image test-image-deps \
+    check-kubernetes simulate-pods lock clean
 
 help:
 	@echo 'make serve         serve the demo on http://127.0.0.1:8000, metrics on port 9180'
 	@echo 'make test          check style, types and imports, run every test, measure coverage'
 	@echo 'make test-deps     install the programs that system tests use (apt)'
 	@echo 'make test-pythons  run the tests on every CPython 3.10 to 3.13 of this machine'
+	@echo 'make test-systemd  the example units under a real systemd (as root, with podman and debootstrap)'
 	@echo 'make lint          check style, types, imports and generated documentation only'
 	@echo 'make reference     write the reference of settings in README.md anew'
 	@echo 'make fuzz          compare the two HTTP parsers on many more inputs than make test'
@@ -135,6 +137,9 @@ situations: $(TEST_STAMP)
 
 test-pythons:
 	tests/pythons.sh
+
+test-systemd: $(TEST_STAMP)
+	PYTHONPATH=metrics $(BIN)/python -m tests.system.real_systemd
 
 test-deps:
 	@missing=; for program in $(PROGRAMS); do \

@@ -10,14 +10,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gthreadsrv import sizing
 from gthreadsrv.errors import AppLoadError, GthreadsrvError
+from gthreadsrv.net.activation import Activated, activated
 from gthreadsrv.settings import Loaded, Origin, Source, load
+from gthreadsrv.started import Started, take_note
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from gthreadsrv.sizing import Sizing
 
@@ -26,32 +28,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     # Kept for reloads, which must not see what -e or the application have set since.
-    environ = dict(os.environ)
-    cwd = _working_directory(environ)
+    started = take_note()
     try:
-        loaded, sized = _load(words, environ, cwd)
+        passed = activated(started.environ, os.getpid())
+        loaded, sized = _load(words, started, passed)
         if loaded.settings.print_config or loaded.settings.check_config:
             return _examine(loaded)
-        return _serve(loaded, sized, words, environ, cwd)
+        return _serve(loaded, sized, words, started, passed)
     except GthreadsrvError as error:
         _complain(error)
         return error.exit_code
 
 
-def _load(words: Sequence[str], environ: Mapping[str, str], cwd: str) -> tuple[Loaded, Sizing]:
-    """The settings with workers and threads filled in."""
+def _load(words: Sequence[str], started: Started, passed: Activated) -> tuple[Loaded, Sizing]:
+    """The settings with workers and threads filled in, and with the sockets we were given."""
     # A configuration file may import the project it lies in.
-    if cwd not in sys.path:
-        sys.path.insert(0, cwd)
-    loaded = load(words, environ, cwd)
+    if started.cwd not in sys.path:
+        sys.path.insert(0, started.cwd)
+    loaded = _with_sockets(load(words, started.environ, started.cwd), passed)
     settings = loaded.settings
-    sized = sizing.resolve(settings.workers, settings.threads, sizing.read_cpus(environ))
+    sized = sizing.resolve(settings.workers, settings.threads, sizing.read_cpus(started.environ))
     origins = dict(loaded.origins)
     for name in ("workers", "threads"):
         if not getattr(settings, name):
             origins[name] = Origin(Source.SIZING, f"{sized.rule}; CPUs from {sized.cpus.where}")
     settings = dataclasses.replace(settings, workers=sized.workers, threads=sized.threads)
     return Loaded(settings, origins, loaded.warnings), sized
+
+
+def _with_sockets(loaded: Loaded, passed: Activated) -> Loaded:
+    """Sockets that the service manager has opened are served instead of addresses."""
+    origins, warnings = dict(loaded.origins), list(loaded.warnings)
+    values: dict[str, Any] = {}
+    for name, value in (("bind", passed.bind), ("metrics_bind", passed.metrics_bind)):
+        if not value:
+            continue
+        if origins[name].source is not Source.DEFAULT:
+            warnings.append(
+                f"{name}: not used (set by {origins[name]}), since the service manager has passed "
+                "sockets; leave one of the two out"
+            )
+        values[name] = value
+        origins[name] = Origin(Source.ACTIVATION, "LISTEN_FDS")
+    settings = dataclasses.replace(loaded.settings, **values)
+    return Loaded(settings, origins, tuple(warnings))
 
 
 def _examine(loaded: Loaded) -> int:
@@ -78,7 +98,7 @@ def _examine(loaded: Loaded) -> int:
 
 
 def _serve(
-    loaded: Loaded, sized: Sizing, words: Sequence[str], environ: Mapping[str, str], cwd: str
+    loaded: Loaded, sized: Sizing, words: Sequence[str], started: Started, passed: Activated
 ) -> int:
     from gthreadsrv import log, master
 
@@ -92,21 +112,12 @@ def _serve(
 
     def reload() -> Loaded:
         """Everything read anew; ConfigError leaves the running settings as they are."""
-        again, size = _load(words, environ, cwd)
+        again, size = _load(words, started, passed)
         announce(again, size)
         return again
 
     announce(loaded, sized)
-    return master.serve(loaded, reload)
-
-
-def _working_directory(environ: Mapping[str, str]) -> str:
-    """Where we are, by the name people use: a reload then follows a link that has moved."""
-    named, real = environ.get("PWD", ""), os.getcwd()
-    try:
-        return named if os.path.isabs(named) and os.path.samefile(named, real) else real
-    except OSError:  # a stale PWD
-        return real
+    return master.serve(loaded, reload, started)
 
 
 def _complain(error: GthreadsrvError) -> None:

@@ -19,6 +19,7 @@ from gthreadsrv.master.reap import reap
 from gthreadsrv.master.reload import Phase as ReloadPhase
 from gthreadsrv.master.reload import Verdict
 from gthreadsrv.master.shutdown import Event, Phase, Shutdown
+from gthreadsrv.master.signals import in_foreground
 from gthreadsrv.worker.title import set_title
 from gthreadsrv_metrics.health import HEARTBEAT_LIMIT_S
 
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gthreadsrv.master.group import Group
+    from gthreadsrv.master.handover import Handover
     from gthreadsrv.master.listening import Listening
+    from gthreadsrv.master.notify import Notifier
     from gthreadsrv.master.revisions import RevisionPair, Revisions
     from gthreadsrv.master.signals import SignalInbox
     from gthreadsrv.master.switchboard import Switchboard
@@ -61,6 +64,8 @@ class Arbiter:
         pair: RevisionPair,
         reload: Callable[[], Loaded],
         *,
+        handover: Handover,
+        notifier: Notifier,
         workers: Group,
         exporter: Group,
         revisions: Revisions,
@@ -70,6 +75,8 @@ class Arbiter:
     ) -> None:
         """Nothing happens before `run`."""
         self._reload_settings = reload
+        self._handover = handover
+        self._notifier = notifier
         self._workers = workers
         self._exporter = exporter
         self._revisions = revisions
@@ -104,8 +111,13 @@ class Arbiter:
                 self._workers.hear(pid, now)
                 self._exporter.hear(pid, now)
             self._reap(now)
+            self._handover.hear(now, running=self._running)
             if self._shutdown.tick(now, graceful_timeout_s=self._settings.graceful_timeout):
                 self._enter_phase(now)
+
+    @property
+    def _running(self) -> bool:
+        return self._shutdown.phase is Phase.RUNNING
 
     @property
     def _settings(self) -> Settings:
@@ -123,8 +135,10 @@ class Arbiter:
         exporter_steps = self._exporter.plan(now)
         self._listening.shut_all_but(self._workers.serving() | self._exporter.serving())
         for finished in self._workers.carry_out(worker_steps, now):
-            self._reload_succeeded(finished.revision)
+            self._reload_succeeded(finished.revision, now)
         self._exporter.carry_out(exporter_steps, now)
+        self._handover.settle(now)
+        self._notifier.tick(now, calm=self._handover.retired or not self._running)
         self._listening.close_all_but(self._workers.holding() | self._exporter.holding())
         self._show()
 
@@ -134,6 +148,7 @@ class Arbiter:
             self._workers.fleet.next_deadline(now),
             self._exporter.fleet.next_deadline(now),
             self._shutdown.deadline,
+            self._notifier.deadline,
         )
         return min(instant for instant in instants if instant is not None)
 
@@ -153,9 +168,10 @@ class Arbiter:
         if self._target != self._workers.fleet.target:
             self._target = self._workers.fleet.target
             self._board.set_target_workers(self._target)
-        running = self._shutdown.phase is Phase.RUNNING
         reload = self._workers.fleet.plan.phase
-        state = _TITLES[reload] if running else self._shutdown.phase.value
+        state = _TITLES[reload] if self._running else self._shutdown.phase.value
+        if self._running and self._handover.retired:
+            state = "retired"
         if state != self._title:
             self._title = state
             set_title("master", self._settings.proc_name or self._settings.app, state)
@@ -164,12 +180,13 @@ class Arbiter:
 
     def _reap(self, now: float) -> None:
         for child in reap():
+            self._handover.reaped(child)
             self._exporter.reaped(child, now)
             exited = self._workers.reaped(child, now)
             if exited is None:
                 continue
             if exited.verdict is Verdict.GIVE_UP_REVISION:
-                self._reload_failed(exited.worker.revision)
+                self._reload_failed(exited.worker.revision, now)
             elif exited.verdict is Verdict.END_SERVER:
                 log.critical("no worker can load the application", app=self._settings.app)
                 self._exit_code = BOOT_FAILED_EXIT_CODE
@@ -178,12 +195,16 @@ class Arbiter:
     # Signals
 
     def _on_signal(self, signum: signal.Signals, now: float) -> None:
-        running = self._shutdown.phase is Phase.RUNNING
+        running = self._running
         match signum:
             case signal.SIGCHLD:
                 pass  # every turn reaps
             case signal.SIGTERM:
                 log.info("stopping", signal=signum.name)
+                self._stop(Event.TERM, now)
+            case signal.SIGQUIT if self._handover.succeeded:
+                # The last step of an upgrade: others serve, so nobody has to be cut off.
+                log.info("stopping", signal=signum.name, detail="gracefully: the new master serves")
                 self._stop(Event.TERM, now)
             case signal.SIGINT | signal.SIGQUIT:
                 log.info("stopping", signal=signum.name)
@@ -192,8 +213,15 @@ class Arbiter:
                 logs.reopen()
                 self._workers.signal_all(signum)
                 self._exporter.signal_all(signum)
+            case signal.SIGUSR2 if running:
+                self._handover.upgrade()
+            case signal.SIGWINCH:
+                # A terminal tells the program in its foreground by it that its size has changed.
+                if running and not in_foreground():
+                    self._handover.retire()
             case signal.SIGHUP if running:
-                self._reload()
+                self._handover.restore()
+                self._reload(now)
             case signal.SIGTTIN if running:
                 self._resize(+1)
             case signal.SIGTTOU if running:
@@ -218,10 +246,13 @@ class Arbiter:
 
     def _stop(self, event: Event, now: float) -> None:
         settings = self._settings
+        if self._running:
+            self._handover.leave()
         if self._shutdown.signal(
             event,
             now,
-            drain_delay_s=settings.drain_delay,
+            # Nobody has to look elsewhere while others serve the same sockets.
+            drain_delay_s=0.0 if self._handover.succeeded else settings.drain_delay,
             graceful_timeout_s=settings.graceful_timeout,
         ):
             self._enter_phase(now)
@@ -241,8 +272,9 @@ class Arbiter:
 
     # Reloading
 
-    def _reload(self) -> None:
+    def _reload(self, now: float) -> None:
         fleet = self._workers.fleet
+        self._notifier.reloading()
         before = self._pairs[fleet.plan.desired]
         try:
             try:
@@ -255,11 +287,11 @@ class Arbiter:
             return
         except GthreadsrvError as error:
             trace = error.traceback if isinstance(error, AppLoadError) else ""
-            self._reload_refused(before, str(error), trace)
+            self._reload_refused(before, str(error), trace, now)
             return
         # The configuration file is somebody's program: whatever it does, the server goes on.
         except BaseException as error:  # noqa: BLE001
-            self._reload_refused(before, f"{type(error).__name__}: {error}", format_exc())
+            self._reload_refused(before, f"{type(error).__name__}: {error}", format_exc(), now)
             return
         revision = self._workers.reload(pair.workers)
         log.info("reloading", revision=revision, workers=pair.workers.target)
@@ -273,17 +305,20 @@ class Arbiter:
         self._revisions.publish(pair)
         if self._exporter.desired.sources != pair.exporter.sources:
             self._exporter.reload(pair.exporter)
+            self._handover.exporter_reloaded()
 
-    def _reload_refused(self, before: RevisionPair, why: str, trace: str) -> None:
+    def _reload_refused(self, before: RevisionPair, why: str, trace: str, now: float) -> None:
         self._board.reloaded(False, time.time())
         self._restore(before)
+        self._notifier.ready(now)
         fields = {"exception": trace.rstrip("\n")} if trace else {}
         log.error("reload failed", detail=f"{why}; the old settings and workers go on", **fields)
 
-    def _reload_failed(self, revision: int) -> None:
+    def _reload_failed(self, revision: int, now: float) -> None:
         """Its first worker could not boot, as the log already tells."""
         self._board.reloaded(False, time.time())
         self._restore(self._pairs[self._workers.fleet.plan.committed])
+        self._notifier.ready(now)
         log.error("reload failed", revision=revision, detail="the old workers go on")
 
     def _restore(self, pair: RevisionPair) -> None:
@@ -295,6 +330,7 @@ class Arbiter:
             )
         self._show_settings(pair)
 
-    def _reload_succeeded(self, revision: int) -> None:
+    def _reload_succeeded(self, revision: int, now: float) -> None:
         self._board.reloaded(True, time.time())
+        self._notifier.ready(now)
         log.info("reloaded", revision=revision)

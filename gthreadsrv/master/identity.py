@@ -11,12 +11,12 @@ import os
 import pwd
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from gthreadsrv.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import ctypes
 
     from gthreadsrv.settings import Settings
 
@@ -34,7 +34,9 @@ class Identity:
 
     def assume(self) -> None:
         """Become it, for good."""
-        prctl = _prctl()
+        # Now, as its files may be out of the other user's reach; few starts need it.
+        import ctypes
+
         # Groups first: afterwards the right to set them is gone.
         if self.name is None:
             os.setgroups([self.gid])
@@ -42,20 +44,17 @@ class Identity:
             os.initgroups(self.name, self.gid)
         os.setgid(self.gid)
         os.setuid(self.uid)
-        if prctl is not None:
-            # A change of user makes a process "not dumpable": /proc then hides its memory figures
-            # from the exporter, and debuggers and core dumps are refused (prctl(2), proc(5)). Let
-            # it be looked at as if that user had started it.
-            prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+        if sys.platform == "linux":
+            _stay_observable(ctypes.CDLL(None))
 
 
-def _prctl() -> Callable[..., int] | None:
-    """prctl(2), found while the standard library can be read: the new user may not be able to."""
-    if sys.platform != "linux":
-        return None
-    import ctypes  # costs every start 4 ms, and few change the user
+def _stay_observable(libc: ctypes.CDLL) -> None:
+    """Let processes of the same user look at this one, as if it had been started by that user.
 
-    return cast("Callable[..., int]", ctypes.CDLL(None).prctl)
+    A change of user makes a process "not dumpable": /proc then hides its memory figures from the
+    exporter, and debuggers and core dumps are refused (prctl(2), proc(5)).
+    """
+    libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def resolve(settings: Settings) -> Identity | None:

@@ -21,7 +21,7 @@ from gthreadsrv.net.listeners import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 log = logs.get_logger()
 
@@ -33,8 +33,12 @@ Key: TypeAlias = tuple[str, Address]
 class Listening:
     """All open listeners by who asked for them and what was asked for."""
 
-    def __init__(self) -> None:
-        self._open: dict[Key, Listener] = {}
+    def __init__(self, inherited: Mapping[Key, Listener] | None = None) -> None:
+        """`inherited` are open already; those nobody asks for are closed like any other."""
+        self._open: dict[Key, Listener] = dict(inherited or {})
+        self._inherited = set(self._open)
+        self.shared = False
+        """Whether another master serves them too: then no way in is shut and no file removed."""
         self._shut: set[Key] = set()
         self._warned: set[int] = set()
 
@@ -49,6 +53,7 @@ class Listening:
         """Listeners for these addresses, the open ones kept; all of them, or GthreadsrvError."""
         wanted = list(dict.fromkeys(parse_bind(text) for text in addresses))
         missing = [address for address in wanted if not self._take_up((setting, address))]
+        about = {"metrics": True} if setting == "metrics-bind" else {}
         try:
             opened = bind(missing, backlog, socket_file)
         except BindError as error:
@@ -57,17 +62,21 @@ class Listening:
             ) from None
         for listener in opened:
             self._open[setting, listener.configured] = listener
-            about = {"metrics": True} if setting == "metrics-bind" else {}
             log.info("listening", listener=str(listener.address), **about)
         self._warn_if_capped(backlog)
         found = [self._open[setting, address] for address in wanted]
         for listener in found:
             if listener not in opened:
                 listener.set_backlog(backlog)
+            if (setting, listener.configured) in self._inherited:
+                self._inherited.discard((setting, listener.configured))
+                log.info("listening", listener=str(listener.address), inherited=True, **about)
         return tuple(found)
 
     def shut_all_but(self, needed: Collection[Listener]) -> None:
         """Turn new clients away from listeners that nobody will serve any more."""
+        if self.shared:
+            return
         keep = {listener.fileno() for listener in needed}
         for key, listener in self._open.items():
             if listener.fileno() not in keep and key not in self._shut:
@@ -80,12 +89,17 @@ class Listening:
         for key, listener in list(self._open.items()):
             if listener.fileno() in keep:
                 continue
-            if key not in self._shut:  # else the file, if there is one, is another's by now
+            # Shut before, the file, if there is one, is another's by now.
+            if key not in self._shut and not self.shared:
                 listener.unlink()
             del self._open[key]
             self._shut.discard(key)
             listener.close()
             log.info("listener closed", listener=str(listener.address))
+
+    def all_open(self) -> Mapping[Key, Listener]:
+        """All of them, for a successor."""
+        return self._open
 
     def close_in_child(self, needed: Collection[Listener]) -> None:
         """Let go of what this child does not serve."""

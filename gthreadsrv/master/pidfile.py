@@ -38,6 +38,21 @@ class PidFile:
                 "name a file in a directory that may be written to"
             ) from None
 
+    def move(self, path: str, predecessor: int) -> None:
+        """Take over the name from a predecessor that has left; GthreadsrvError when it is taken."""
+        other = _read_pid(path)
+        if other is not None and other != predecessor and _alive(other):
+            raise GthreadsrvError(
+                f"pidfile: {path} names process {other}, which is running; {self.path} stays"
+            )
+        try:
+            os.replace(self.path, path)
+        except OSError as error:
+            raise GthreadsrvError(
+                f"pidfile: cannot rename {self.path} to {path}: {error.strerror}"
+            ) from None
+        self.path = path
+
     def remove(self) -> None:
         """Remove it, unless another process has taken it over."""
         if _read_pid(self.path) == os.getpid():

@@ -57,10 +57,23 @@ class RevisionPair:
 class Revisions:
     """Makes revisions, and remembers what is made only once."""
 
-    def __init__(self, settings: Settings, listening: Listening, signals: SignalInbox) -> None:
-        """Open the listeners and make the scoreboard; GthreadsrvError if that cannot be."""
+    def __init__(
+        self,
+        settings: Settings,
+        listening: Listening,
+        signals: SignalInbox,
+        *,
+        heir: bool = False,
+        turn: int = 0,
+    ) -> None:
+        """Open the listeners and make the scoreboard; GthreadsrvError if that cannot be.
+
+        `heir`: a predecessor lives, and has the pid file's name; `turn`: how many there were.
+        """
         self._listening = listening
         self._signals = signals
+        self.heir = heir
+        self.turn = turn
         self._preloaded: dict[str, WSGIApplication] = {}  # by name
         self._pidfile: PidFile | None = None
         self._app_directory: app_metrics.AppDirectory | None = None
@@ -118,8 +131,10 @@ class Revisions:
     def put_in_force(self, settings: Settings) -> None:
         """Pid file, logs, working directory, import path and variables of the whole server."""
         before = self._pidfile
-        if settings.pidfile != (before.path if before else None):
-            self._pidfile = PidFile(settings.pidfile) if settings.pidfile else None
+        # Until the predecessor has left, under the name that gunicorn's new master uses.
+        path = f"{settings.pidfile}.2" if settings.pidfile and self.heir else settings.pidfile
+        if path != (before.path if before else None):
+            self._pidfile = PidFile(path) if path else None
             if before is not None:
                 before.remove()
         logs.configure(settings)
@@ -133,6 +148,27 @@ class Revisions:
         identity = resolve(settings)
         if identity is not None and self._app_directory is not None:
             self._app_directory.give_to(identity.uid, identity.gid)
+
+    def succeed(self, predecessor: int) -> None:
+        """The predecessor has left: take over its pid file's name; GthreadsrvError if taken."""
+        self.heir = False
+        if self._pidfile is not None:
+            self._pidfile.move(self._pidfile.path.removesuffix(".2"), predecessor)
+
+    def install_app_metrics(self, slot: int | None) -> None:
+        """Tell prometheus_client in this process where to keep the application's values."""
+        if self._app_directory is not None:
+            directory = self._app_directory
+            app_metrics.install_app_metrics(slot, directory.path, self._app_turn)
+
+    def clear_live(self, slot: int) -> None:
+        """A worker is gone, and its live gauges with it."""
+        if self._app_directory is not None:
+            app_metrics.clear_live(slot, self._app_directory.path, self._app_turn)
+
+    @property
+    def _app_turn(self) -> int:
+        return 0 if self._app_directory is None or self._app_directory.private else self.turn
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -198,8 +234,7 @@ class Revisions:
                 "application imported as root",
                 detail="with --preload the import comes before --user and --group take effect",
             )
-        if self.app_directory is not None:
-            app_metrics.install_app_metrics(None, self.app_directory)
+        self.install_app_metrics(None)
         with self._signals.interruptible():
             app = self._preloaded[settings.app] = load_app(settings.app)
         # Out of the collector's sight, the imported objects' pages stay shared with the workers:

@@ -13,58 +13,77 @@ from gthreadsrv.errors import StopRequestedError
 from gthreadsrv.master.arbiter import Arbiter
 from gthreadsrv.master.exporter import exporter_board
 from gthreadsrv.master.group import Group
+from gthreadsrv.master.handover import Handover
+from gthreadsrv.master.inheritance import read
 from gthreadsrv.master.listening import Listening
+from gthreadsrv.master.notify import Notifier
 from gthreadsrv.master.reap import OomCounter
 from gthreadsrv.master.revisions import Revisions
 from gthreadsrv.master.signals import SignalInbox
+from gthreadsrv.master.succession import Succession
 from gthreadsrv.master.switchboard import Switchboard
 from gthreadsrv.worker.process import run_worker
 from gthreadsrv.worker.title import set_title
-from gthreadsrv_metrics import app_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gthreadsrv.master.group import Revision, RunWorker
     from gthreadsrv.master.slots import Vacancy
+    from gthreadsrv.net.listeners import Listener
     from gthreadsrv.settings import Loaded
+    from gthreadsrv.started import Started
 
 
-def serve(loaded: Loaded, reload: Callable[[], Loaded], run: RunWorker = run_worker) -> int:
+def serve(
+    loaded: Loaded,
+    reload: Callable[[], Loaded],
+    started: Started,
+    run: RunWorker = run_worker,
+) -> int:
     """Be the master until told to stop; the exit code.
 
     GthreadsrvError when it cannot start. `reload` reads all settings anew and raises it when they
-    are wrong; `run` is the life of a worker.
+    are wrong; `started` is what a successor is started from; `run` is the life of a worker.
     """
     settings = loaded.settings
+    inheritance = read(started.told) if started.told else None
     signals = SignalInbox()
-    listening = Listening()
+    listening = Listening(inheritance.listeners if inheritance else None)
+    listening.shared = inheritance is not None
     revisions = None
     try:
         logs.bind_process(role="master")
         set_title("master", settings.proc_name or settings.app, "starting")
-        revisions = Revisions(settings, listening, signals)
-        directory = revisions.app_directory
+        revisions = Revisions(
+            settings,
+            listening,
+            signals,
+            heir=inheritance is not None,
+            turn=inheritance.turn if inheritance else 0,
+        )
         switchboard = Switchboard(signals)
+        succession = Succession(switchboard, inheritance)
+        notifier = Notifier(started.environ, revisions.board, main=inheritance is None)
         pair = revisions.make(settings)
         revisions.publish(pair)
 
+        def let_go(needed: tuple[Listener, ...]) -> None:
+            for lines in (switchboard, succession, notifier):
+                lines.close_in_child()
+            listening.close_in_child(needed)
+
+        install_app_metrics = revisions.install_app_metrics
+
         def enter_worker(vacancy: Vacancy, revision: Revision) -> None:
-            switchboard.close_in_child()
-            listening.close_in_child(revision.listeners)
+            let_go(revision.listeners)
             _become("worker", vacancy, revision)
-            if directory is not None:
-                app_metrics.install_app_metrics(vacancy.slot, directory)
+            install_app_metrics(vacancy.slot)
 
         def enter_exporter(vacancy: Vacancy, revision: Revision) -> None:
             # It keeps the application's listeners too: it reports what waits in them.
-            switchboard.close_in_child()
-            listening.close_in_child((*revision.listeners, *revision.shown))
+            let_go((*revision.listeners, *revision.shown))
             _become("exporter", vacancy, revision)
-
-        def forget_worker(slot: int) -> None:
-            if directory is not None:
-                app_metrics.clear_live(slot, directory)
 
         oom = OomCounter()
         workers = Group(
@@ -73,7 +92,7 @@ def serve(loaded: Loaded, reload: Callable[[], Loaded], run: RunWorker = run_wor
             pair.workers,
             run=run,
             enter=enter_worker,
-            forget=forget_worker,
+            forget=revisions.clear_live,
             switchboard=switchboard,
             signals=signals,
             oom=oom,
@@ -89,9 +108,21 @@ def serve(loaded: Loaded, reload: Callable[[], Loaded], run: RunWorker = run_wor
             signals=signals,
             oom=oom,
         )
+        handover = Handover(
+            started,
+            succession,
+            workers=workers,
+            exporter=exporter,
+            revisions=revisions,
+            listening=listening,
+            notifier=notifier,
+            signals=signals,
+        )
         arbiter = Arbiter(
             pair,
             reload,
+            handover=handover,
+            notifier=notifier,
             workers=workers,
             exporter=exporter,
             revisions=revisions,

@@ -27,14 +27,16 @@ HANDLED: Final = (
     signal.SIGTTIN,
     signal.SIGTTOU,
     signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
     signal.SIGCHLD,
 )
 STOPPING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 # Meant for the master, yet sent to whole process groups: a terminal that closes sends HUP, log
-# rotation USR1. The default would kill a worker that has not set its own handlers yet. A Python
-# handler, unlike SIG_IGN, is not passed on to programs that the application starts.
-_HARMLESS_IN_CHILD: Final = (signal.SIGHUP, signal.SIGUSR1)
+# rotation USR1, an upgrade USR2. The default would kill a worker that has not set its own handlers
+# yet. A Python handler, unlike SIG_IGN, is not passed on to programs that the application starts.
+_HARMLESS_IN_CHILD: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 _DRAIN_SIZE: Final = 4096
 
@@ -137,6 +139,20 @@ class SignalInbox:
         if self._interruptible and signum in STOPPING:
             self._interruptible = False
             raise StopRequestedError
+
+
+def in_foreground() -> bool:
+    """Whether a terminal's WINCH, which tells that its size has changed, goes to this process."""
+    try:
+        fd = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # no terminal belongs to this session
+        return False
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:

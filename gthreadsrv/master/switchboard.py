@@ -11,6 +11,8 @@ import select
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import socket
+
     from gthreadsrv.master.signals import SignalInbox
     from gthreadsrv.worker.channel import MasterChannel, Message
 
@@ -29,6 +31,14 @@ class Switchboard:
         self._lines[pid] = line
         self._pids[line.fileno()] = pid
         self._poll.register(line, select.POLLIN)
+
+    def watch(self, line: socket.socket) -> None:
+        """Wake up for one more line, which its owner reads."""
+        self._poll.register(line, select.POLLIN)
+
+    def unwatch(self, line: socket.socket) -> None:
+        """No longer."""
+        self._poll.unregister(line)
 
     def wait(self, timeout_s: float) -> list[int]:
         """Sleep until something happens or the time is over; pids that have something to say."""

@@ -114,6 +114,7 @@ class Source(enum.Enum):
     COMMAND_LINE = "command line"
     CMD_ARGS = "GTHREADSRV_CMD_ARGS"
     FILE = "configuration file"
+    ACTIVATION = "socket activation"
     ENVIRONMENT = "environment"
     DEFAULT = "default"
     SIZING = "sizing"

@@ -36,7 +36,7 @@ from gthreadsrv.worker.tls_wire import securing
 from gthreadsrv.worker.watchdog import Watchdog
 from gthreadsrv.wsgi.fields import FieldTrust
 from gthreadsrv.wsgi.metrics_path import with_metrics
-from gthreadsrv_metrics.layout import M_SHUTTING_DOWN
+from gthreadsrv_metrics.layout import M_SHARED_QUEUES, M_SHUTTING_DOWN
 from gthreadsrv_metrics.proc import OwnTimes
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from gthreadsrv.settings import Settings
     from gthreadsrv.worker.channel import WorkerChannel
     from gthreadsrv.worker.context import WorkerContext
-    from gthreadsrv_metrics.scoreboard import SlotRow
+    from gthreadsrv_metrics.scoreboard import Scoreboard, SlotRow
 
 __all__ = ["EXIT_NO_APPLICATION", "run_worker"]
 
@@ -76,7 +76,7 @@ def run_worker(context: WorkerContext) -> int:
         [port for port in ports.values() if port.owned],
         patience_of(settings).idle_s,
         context.show_state,
-        whole=lambda: bool(context.board.master_cells[M_SHUTTING_DOWN]),
+        whole=lambda: _last_to_serve(context.board),
     )
     threads = _threads(context, app, pool, ports, drain)
     overdue = Overdue(threads, settings.timeout, context.channel, logs.get_logger())
@@ -104,6 +104,12 @@ def run_worker(context: WorkerContext) -> int:
             thread.join(_JOIN_S)
     beat()
     return 0
+
+
+def _last_to_serve(board: Scoreboard) -> bool:
+    """Say whether the whole server goes, and no other master serves what is in the queues."""
+    cells = board.master_cells
+    return bool(cells[M_SHUTTING_DOWN]) and not cells[M_SHARED_QUEUES]
 
 
 def _application(context: WorkerContext) -> WSGIApplication | None:

@@ -130,13 +130,26 @@ def _sweep(parent: str) -> None:
             os.close(fd)
 
 
-def clear_live(slot: int, directory: str) -> None:
+def _name(slot: int | None, turn: int) -> str:
+    """What a slot's files are called; None is the master.
+
+    During an upgrade two masters' workers may write to one directory that the user has set, each
+    from what it has read there once: masters take turns with two sets of names, so the number of
+    files is bounded and each set's totals go on with the upgrade after next.
+    """
+    if slot is None:
+        return "master"
+    return f"{slot}b" if turn % 2 else str(slot)
+
+
+def clear_live(slot: int, directory: str, turn: int = 0) -> None:
     """Master, when a slot's process is reaped: its live gauges are no longer true.
 
     Those of children the application forked go too; they write under the slot's name.
     """
     base = os.path.join(glob.escape(directory), "gauge_live*_")
-    for pattern in (f"{base}{slot}.db", f"{base}{slot}-*.db"):
+    name = _name(slot, turn)
+    for pattern in (f"{base}{name}.db", f"{base}{name}-*.db"):
         for path in glob.glob(pattern):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -174,7 +187,7 @@ class _Identity:
 _identity = _Identity()
 
 
-def install_app_metrics(slot: int | None, directory: str) -> None:
+def install_app_metrics(slot: int | None, directory: str, turn: int = 0) -> None:
     """File this process's values under its slot (None: the master, which preloads).
 
     To be called in each process before the application is imported there; again in a
@@ -182,7 +195,7 @@ def install_app_metrics(slot: int | None, directory: str) -> None:
     prometheus_client.
     """
     os.environ[VARIABLE] = directory
-    _identity.become("master" if slot is None else str(slot))
+    _identity.become(_name(slot, turn))
     values = sys.modules.get(_VALUES)
     if values is None:
         if not any(isinstance(finder, _ValuesFinder) for finder in sys.meta_path):

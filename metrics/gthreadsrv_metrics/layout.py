@@ -53,7 +53,8 @@ M_START_TIME: Final = 0  # unix seconds
 M_HEARTBEAT: Final = 1  # monotonic seconds; 0: the master has not beaten yet
 M_SHUTTING_DOWN: Final = 2  # 0 or 1
 M_TARGET_WORKERS: Final = 3
-M_CONFIG: Final = 4  # six cells, in the order of CONFIG_FIELDS
+M_SHARED_QUEUES: Final = 4  # 1 while another master accepts from the same listeners
+M_CONFIG: Final = 5  # six cells, in the order of CONFIG_FIELDS
 CONFIG_FIELDS: Final = (
     "workers", "threads", "worker_connections", "backlog", "keepalive_seconds", "timeout_seconds",
 )  # fmt: skip

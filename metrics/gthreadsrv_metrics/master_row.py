@@ -32,6 +32,7 @@ from gthreadsrv_metrics.layout import (
     M_RELOAD_SUCCESS,
     M_RELOADS,
     M_SCALES,
+    M_SHARED_QUEUES,
     M_SHUTTING_DOWN,
     M_SPAWNS,
     M_START_TIME,
@@ -176,6 +177,10 @@ class MasterRow:
     def set_shutting_down(self) -> None:
         """No new work is wanted from now on: readiness ends here, before anything stops."""
         self._cells[M_SHUTTING_DOWN] = 1.0
+
+    def set_shared_queues(self, shared: bool) -> None:
+        """Whether another master accepts from the same listeners: what queues is its too."""
+        self._cells[M_SHARED_QUEUES] = float(shared)
 
     def heartbeat(self, now: float) -> None:
         """The master's loop turns."""

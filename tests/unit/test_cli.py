@@ -37,7 +37,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A master that only notes what it is given; what it should do can be put first."""
     given: list[Any] = []
 
-    def serve(loaded: Loaded, reload: Callable[[], Loaded]) -> int:
+    def serve(loaded: Loaded, reload: Callable[[], Loaded], _started: object) -> int:
         given.extend([loaded, reload])
         return 7
 
@@ -165,7 +165,7 @@ def test_errors_of_the_master_end_as_those_of_the_settings(
 ) -> None:
     """A port that is taken, an application that does not load."""
 
-    def serve(_loaded: Loaded, _reload: object) -> int:
+    def serve(_loaded: Loaded, _reload: object, _started: object) -> int:
         raise AppLoadError("it is broken", "Traceback ...\n")
 
     monkeypatch.setattr(master, "serve", serve, raising=False)

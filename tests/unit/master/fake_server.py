@@ -188,6 +188,7 @@ def main(folder: Path) -> int:
     from gthreadsrv.errors import ConfigError, GthreadsrvError
     from gthreadsrv.master import serve
     from gthreadsrv.settings import Loaded, Settings
+    from gthreadsrv.started import take_note
     from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
     from gthreadsrv.worker.context import WorkerContext
 
@@ -251,7 +252,7 @@ def main(folder: Path) -> int:
     loaded = load()
     logs.configure(loaded.settings)
     try:
-        code = serve(loaded, load, run_worker)
+        code = serve(loaded, load, take_note(), run_worker)
     except GthreadsrvError as error:
         print(f"refused: {error}", file=sys.stderr)
         return error.exit_code

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
+import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -404,3 +406,22 @@ def test_a_farewell_waits_for_room(secure: Secure, request_: bytes) -> None:
     client.sock.close()
     rig.pump()
     assert rig.closed() == {"client": 1}
+
+
+def test_a_connection_that_has_ended_is_freed_at_once(secure: Secure) -> None:
+    """OpenSSL's memory is not the collector's to see, so no cycle may keep it."""
+    rig, client = secure()
+    client.shake(rig.pump)
+    stream = weakref.ref(cast("Any", rig.only().wire).stream._ssl)
+    half_open = rig.connect()
+    half_open.sendall(b"\x16\x03\x01")
+    rig.pump()
+    gc.disable()
+    try:
+        client.sock.close()
+        half_open.close()
+        rig.pump()
+        assert not rig.pool.connections
+        assert stream() is None
+    finally:
+        gc.enable()
