@@ -10,10 +10,10 @@ TEST_STAMP := $(VENV)/.test-ready
 COVERAGE_MINIMUM := 90
 
 # Programs that system tests start, and Debian's packages that carry them.
-PROGRAMS := apache2 chromium curl logrotate nginx openssl prometheus promtool supervisord \
+PROGRAMS := apache2 chromium curl haproxy logrotate nginx openssl prometheus promtool supervisord \
     systemd-analyze systemd-socket-activate wrk
-APT_PACKAGES := apache2 ca-certificates chromium curl fonts-dejavu-core logrotate nginx-light openssl \
-    prometheus supervisor systemd wrk
+APT_PACKAGES := apache2 ca-certificates chromium curl fonts-dejavu-core haproxy libnginx-mod-stream \
+    logrotate nginx-light openssl prometheus supervisor systemd wrk
 UV := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
     --no-annotate --custom-compile-command 'make lock'
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)

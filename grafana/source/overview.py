@@ -204,6 +204,7 @@ _REQUESTS: Final = Row(
                     "headers_too_large": palette.TEAL,
                     "body_too_large": palette.PURPLE,
                     "tls": palette.GREY,
+                    "proxy_protocol": palette.GREY,
                 }
             ),
         ),

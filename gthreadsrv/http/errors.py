@@ -59,6 +59,15 @@ class ReadTimeoutError(ProtocolError):
         super().__init__(408, detail)
 
 
+class ProxyHeaderError(ProtocolError):
+    """A connection without the PROXY header it must begin with, or one nobody may send (403)."""
+
+    reason = "proxy_protocol"
+
+    def __init__(self, detail: str, status: int = 400) -> None:
+        super().__init__(status, detail)
+
+
 class PlainHttpError(ProtocolError):
     """Plain HTTP where TLS is spoken."""
 

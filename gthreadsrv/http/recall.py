@@ -19,6 +19,8 @@ from gthreadsrv.http.grammar import METHODS
 from gthreadsrv.http.request import RequestHead
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from gthreadsrv.http.parser import HeadParser
 
 __all__ = ["KNOWN_MAX", "FieldSection", "Recall", "RecallingParser"]
@@ -33,7 +35,9 @@ _LINE: Final = re.compile(
     rb"(" + b"|".join(name.encode("ascii") for name in sorted(METHODS)) + rb") "
     rb"(/[!-\"$-~]*) HTTP/1\.1\r\n"
 ).match
-_TRACES: Final = frozenset({b"x-request-id", b"traceparent", b"x-request-start"})
+_TRACES: Final = frozenset(
+    {b"x-request-id", b"traceparent", b"x-request-start", b"x-amzn-trace-id"}
+)
 _NAMES: Final = {name.encode("ascii"): name for name in METHODS}
 
 
@@ -76,14 +80,14 @@ class Recall:
 class RecallingParser:
     """A `HeadParser` that asks another one only for what is new."""
 
-    __slots__ = ("_find", "_parser", "_recall", "_refuse_underscores")
+    __slots__ = ("_find", "_parser", "_recall", "_underscored")
 
     def __init__(
-        self, parser: HeadParser, recall: Recall, *, refuse_underscores: bool = False
+        self, parser: HeadParser, recall: Recall, *, underscored: Collection[str] | None = None
     ) -> None:
-        """``refuse_underscores``: whether a field name with ``_`` is a bad request."""
+        """``underscored``: the only names with ``_`` that are no bad request; None: all."""
         self._parser = parser
-        self._refuse_underscores = refuse_underscores
+        self._underscored = underscored
         self._recall = recall
         self._find = recall.find
 
@@ -98,9 +102,10 @@ class RecallingParser:
         if recalled is not None:
             return recalled
         request = self._parser.parse(head)
-        if self._refuse_underscores:
+        underscored = self._underscored
+        if underscored is not None:
             for name, _ in request.headers:
-                if b"_" in name:
+                if b"_" in name and name.decode("latin-1").upper() not in underscored:
                     raise BadRequestError(f"field name {name.decode('latin-1')!r} holds _")
         match = _LINE(head)
         if match is not None:

@@ -178,3 +178,12 @@ class AccessLog:
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+
+def client_of(environ: Mapping[str, object], peer: tuple[str, str]) -> str:
+    """The address that a line names: as the application has it, like gunicorn's, else the peer's.
+
+    Whatever a middleware has put there: what is no text is not taken.
+    """
+    client = environ.get("REMOTE_ADDR")
+    return client if isinstance(client, str) else peer[0]

@@ -25,6 +25,10 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 _BODY = "(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _TRACEPARENT = re.compile(f"00-{_BODY}|(?!00|ff)[0-9a-f]{{2}}-{_BODY}(?:-[!-~]{{1,64}})?")
 
+# One of several pairs, separated by semicolons; the version is 1.
+_AMAZON_ROOT = re.compile(r"(?:^|;) ?Root=1-(?!0{8}-0{24})([0-9a-f]{8})-([0-9a-f]{24})(?=;|$)")
+_AMAZON_MAX = 256
+
 
 def _structlog_variable(name: str) -> tuple[contextvars.ContextVar[Any], object]:
     """Find structlog's own variable for `name`, and the value that it takes for unset."""
@@ -63,17 +67,21 @@ _ids = _Ids()
 os.register_at_fork(after_in_child=_ids.renew)
 
 
-def bind_request(request_id: str | None, traceparent: str | None) -> tuple[str, str]:
+def bind_request(
+    request_id: str | None, traceparent: str | None, amazon: str | None = None
+) -> tuple[str, str]:
     """Bind a request to this thread: the ids it came with where well-formed, else an id of ours.
 
-    Arguments are the X-Request-Id and traceparent fields. Returns the request id in
-    force and the trace id, which is empty where there is no valid traceparent.
+    Arguments are the X-Request-Id, traceparent and X-Amzn-Trace-Id fields. Returns the request
+    id in force and the trace id, which is empty where neither of the last two has one.
     """
     if request_id is None or _SAFE_ID.fullmatch(request_id) is None:
         request_id = f"{_ids.prefix}{next(_ids.count):x}"
     _bind_id(request_id)
     trace_id = "" if traceparent is None else parse_traceparent(traceparent)
     _bind_trace(traceparent if trace_id else _UNSET)
+    if amazon is not None and not trace_id:
+        trace_id = parse_amazon(amazon)
     return request_id, trace_id
 
 
@@ -94,6 +102,16 @@ def parse_traceparent(text: str) -> str:
     """The trace id of a W3C traceparent field, or empty when it is not one."""
     match = _TRACEPARENT.fullmatch(text)
     return "" if match is None else match[1] or match[2]
+
+
+def parse_amazon(text: str) -> str:
+    """The trace id in an AWS load balancer's X-Amzn-Trace-Id, or empty when there is none.
+
+    Root=1-67891233-abcdef012345678912345678 is the W3C id
+    67891233abcdef012345678912345678: what X-Ray itself makes of it.
+    """
+    match = _AMAZON_ROOT.search(text[:_AMAZON_MAX])
+    return "" if match is None else match[1] + match[2]
 
 
 def is_sampled(traceparent: str) -> bool:

@@ -58,9 +58,18 @@ class LogFile:
 
     def _open(self) -> int:
         fd = os.open(self.path, _FLAGS, 0o644)
-        if self._owner is not None and os.geteuid() == 0 and _is_file(fd):
+        if self._owner is not None and os.geteuid() == 0 and _is_file(fd) and self._is_itself(fd):
             os.fchown(fd, *self._owner)
         return fd
+
+    def _is_itself(self, fd: int) -> bool:
+        """Whether the path is the open file, not a link: that may lead to a file of root's."""
+        try:
+            named = os.lstat(self.path)
+        except OSError:
+            return False
+        found = os.fstat(fd)
+        return (named.st_dev, named.st_ino) == (found.st_dev, found.st_ino)
 
 
 def _is_file(fd: int) -> bool:

@@ -63,6 +63,8 @@ def exporter_settings(settings: Settings) -> Settings:
         body_timeout=_HEAD_S,
         write_timeout=_WRITE_S,
         forwarded_allow_ips=(),
+        forwarded_client="off",
+        proxy_protocol="off",
         certfile=None,
         keyfile=None,
         ssl_context=None,

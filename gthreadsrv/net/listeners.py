@@ -227,7 +227,8 @@ def _bind_file(sock: socket.socket, path: str, socket_file: SocketFile) -> None:
         if previous is not None:
             os.umask(previous)
     if (socket_file.uid, socket_file.gid) != (-1, -1):
-        os.chown(path, socket_file.uid, socket_file.gid)
+        # Whoever may write to the directory may have put a link there since, to a file of root's.
+        os.chown(path, socket_file.uid, socket_file.gid, follow_symlinks=False)
 
 
 def _adopt(address: FdAddress, backlog: int) -> Listener:

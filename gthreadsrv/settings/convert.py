@@ -25,6 +25,8 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FIELD_NAME = re.compile(r"[A-Za-z0-9-]+")
+_UNDERSCORED = re.compile(r"[A-Z0-9_]+")
 
 
 def whole(minimum: int, maximum: int | None = None) -> Callable[[object], int]:
@@ -146,6 +148,22 @@ def choice(*words: str) -> Callable[[object], str]:
     return convert
 
 
+def choice_or_switch(on: str, *words: str) -> Callable[[object], str]:
+    """One of a few words, or true for `on` and false for `off`."""
+    word = choice(*words)
+
+    def convert(value: object) -> str:
+        try:
+            return word(value)
+        except ValueError:
+            try:
+                return on if switch(value) else "off"
+            except ValueError:
+                raise ValueError(f"{value!r} is not one of them") from None
+
+    return convert
+
+
 def many(
     convert: Callable[[object], str], separator: str = ""
 ) -> Callable[[object], tuple[str, ...]]:
@@ -209,6 +227,31 @@ def network(value: object) -> str:
     except ValueError:
         raise ValueError(f"{word!r} is not an IP address or network") from None
     return str(net.network_address) if net.num_addresses == 1 else str(net)
+
+
+def scheme_headers(value: object) -> tuple[tuple[str, str], ...]:
+    """Fields and what each says when the client came by https: a dict, or NAME=VALUE texts."""
+    pairs: list[tuple[object, object]]
+    if isinstance(value, str):
+        pairs = [(*part.partition("=")[::2],) for part in value.split(",") if part.strip()]
+    elif isinstance(value, dict):
+        pairs = list(value.items())
+    else:
+        raise ValueError(f"{value!r} is no dict of names and values")  # noqa: TRY004
+    made = []
+    for name, word in pairs:
+        if not isinstance(name, str) or not _FIELD_NAME.fullmatch(name.strip()):
+            raise ValueError(f"{name!r} is not the name of a field")
+        made.append((name.strip().upper(), text(word).strip()))
+    return tuple(made)
+
+
+def underscored(value: object) -> str:
+    """The name of a field that holds `_`, in capitals."""
+    name = text(value).strip().upper()
+    if "_" not in name or not _UNDERSCORED.fullmatch(name):
+        raise ValueError(f"{name!r} is not a name with _ in it")
+    return name
 
 
 def tls_version(value: object) -> str:

@@ -45,7 +45,7 @@ def read_flags(argv: Sequence[str], source: Source) -> list[Given]:
     Only the true command line knows --help and --version, which print and leave.
     """
     parser = build_parser(source)
-    found, rest = parser.parse_known_args(list(argv))
+    found, rest = parser.parse_known_args(_spelled_out(argv))
     for word in rest:
         raise ConfigError(_unexpected(word, source))
     given: list[Given] = found.given
@@ -104,11 +104,33 @@ def _add(section: argparse._ArgumentGroup, setting: Setting) -> None:
     if setting.positional:
         section.add_argument(metavar=setting.metavar, nargs="?", **options)
     elif not setting.flags:
-        return  # the file's alone
+        # For the configuration file and the environment only.
+        return
     elif setting.metavar:
         section.add_argument(*setting.flags, metavar=setting.metavar, **options)
     else:
         section.add_argument(*setting.flags, nargs=0, **options)
+
+
+def _spelled_out(argv: Sequence[str]) -> list[str]:
+    """The words with a value behind each flag that stands alone.
+
+    argparse would take the application behind such a flag for its value.
+    """
+    bare = {flag: setting for setting in TABLE if setting.bare for flag in setting.flags}
+    words = list(argv)
+    for at, word in enumerate(words):
+        setting = bare.get(word)
+        if setting is not None and not _is_value(setting, words[at + 1 : at + 2]):
+            words[at] = f"{word}={setting.bare}"
+    return words
+
+
+def _is_value(setting: Setting, following: list[str]) -> bool:
+    try:
+        return bool(following) and bool(setting.convert(following[0]))
+    except ValueError:
+        return False
 
 
 class _Collect(argparse.Action):

@@ -58,6 +58,15 @@ class Settings:
     limit_request_field_size: int = 8190
     limit_request_body: int = 0
     forwarded_allow_ips: tuple[str, ...] = ("127.0.0.1", "::1")
+    forwarded_client: str = "off"
+    secure_scheme_headers: tuple[tuple[str, str], ...] = (
+        ("X-FORWARDED-PROTOCOL", "ssl"),
+        ("X-FORWARDED-PROTO", "https"),
+        ("X-FORWARDED-SSL", "on"),
+    )
+    forwarder_headers: tuple[str, ...] = ("SCRIPT_NAME", "PATH_INFO")
+    proxy_protocol: str = "off"
+    proxy_allow_ips: tuple[str, ...] = ("127.0.0.1", "::1")
 
     # TLS
     certfile: str | None = None  # paths are absolute after load

@@ -40,6 +40,10 @@ def _octal(value: object) -> str:
     return f"{value:o}" if isinstance(value, int) else ""
 
 
+def _pairs(value: object) -> str:
+    return ",".join(f"{name}={word}" for name, word in value) if isinstance(value, tuple) else ""
+
+
 def _function_name(value: object) -> str:
     return getattr(value, "__name__", "a function") if value else ""
 
@@ -72,6 +76,8 @@ class Setting:
     help: str
     many: bool = False
     positional: bool = False
+    # What its flag says when no value stands behind it; empty: it needs one.
+    bare: str = ""
     # How one variable holds several values.
     split: Callable[[str], object] = str
     in_file: bool = True
@@ -114,7 +120,7 @@ TABLE: tuple[Setting, ...] = (
         "MODULE, MODULE:CALLABLE or MODULE:FACTORY(...)",
         "the WSGI application: module:callable, a module (its `application` or `app`), or a "
         "factory such as 'module:make_app()' or 'module:make_app(\"x\", debug=True)'",
-        positional=True, file_name="wsgi_app",
+        file_name="wsgi_app", positional=True,
     ),
     Setting(
         "chdir", APPLICATION, ("--chdir",), "DIR", convert.text, "a directory that exists",
@@ -248,6 +254,36 @@ TABLE: tuple[Setting, ...] = (
         convert.many(convert.network, ","), "IP addresses or networks, separated by commas, or *",
         "proxies whose X-Forwarded-Proto and the like are believed; unix sockets always are",
         fallback=Fallback("FORWARDED_ALLOW_IPS"),
+    ),
+    Setting(
+        "forwarded_client", HTTP, ("--forwarded-client",), "FIELD",
+        convert.choice("off", "forwarded", "x-forwarded-for"), "off, forwarded or x-forwarded-for",
+        "take REMOTE_ADDR from this field of a trusted proxy's; off leaves it the peer's, as "
+        "frameworks expect that look at X-Forwarded-For themselves",
+    ),
+    Setting(
+        "secure_scheme_headers", HTTP, (), "FIELDS", convert.scheme_headers,
+        "a dict of field names and values, or NAME=VALUE separated by commas",
+        "fields by which a trusted proxy says that the client came by https; 400 when they "
+        "contradict each other; where none is sent, proto= of Forwarded counts", show=_pairs,
+    ),
+    Setting(
+        "forwarder_headers", HTTP, ("--forwarder-headers",), "NAMES",
+        convert.many(convert.underscored, ","), "names with _, separated by commas",
+        "fields that a trusted proxy may send in spite of --header-map; SCRIPT_NAME says where "
+        "the application is mounted",
+    ),
+    Setting(
+        "proxy_protocol", HTTP, ("--proxy-protocol",), "VERSION",
+        convert.choice_or_switch("auto", "off", "v1", "v2", "auto"), "off, v1, v2 or auto",
+        "each connection begins with a PROXY header of this version, from which REMOTE_ADDR "
+        "comes; the flag alone means auto, which is either", bare="auto",
+    ),
+    Setting(
+        "proxy_allow_ips", HTTP, ("--proxy-allow-from", "--proxy-allow-ips"), "NETWORKS",
+        convert.many(convert.network, ","), "IP addresses or networks, separated by commas, or *",
+        "who may connect, and must send a PROXY header, when --proxy-protocol is on; unix "
+        "sockets always may",
     ),
     Setting(
         "certfile", TLS, ("--certfile",), "FILE", convert.optional(convert.text), _PATH,

@@ -43,7 +43,7 @@ class State(IntEnum):
     IDLE = 0
     """Nothing of a request has come: just accepted, or kept alive."""
     READING = 1
-    """Part of a request has come."""
+    """Part of a request has come, or of the PROXY header before it."""
     HANDSHAKING = 2
     """A TLS handshake has begun; before its first byte a connection is IDLE like any other."""
     ACTIVE = 3
@@ -78,7 +78,9 @@ MOVES: dict[State, frozenset[State]] = {
         }
     ),
     State.HANDSHAKING: frozenset({State.IDLE, State.LINGERING, State.CLOSED}),
-    State.READING: frozenset({State.ACTIVE, State.WRITING, State.LINGERING, State.CLOSED}),
+    State.READING: frozenset(
+        {State.IDLE, State.ACTIVE, State.WRITING, State.LINGERING, State.CLOSED}
+    ),
     State.ACTIVE: frozenset(
         {State.IDLE, State.READING, State.WRITING, State.LINGERING, State.CLOSED}
     ),
@@ -88,7 +90,11 @@ MOVES: dict[State, frozenset[State]] = {
     State.LINGERING: frozenset({State.CLOSED}),
     State.CLOSED: frozenset(),
 }
-"""The legal moves.  IDLE and READING go to WRITING when a refusal does not leave at once."""
+"""The legal moves.
+
+IDLE and READING go to WRITING when a refusal does not leave at once, READING to IDLE when what
+came was a PROXY header alone.
+"""
 
 # The same as rows of flags: a set of enum members costs two Python-level hashes per look.
 _LEGAL = tuple(tuple(to in MOVES[at] for to in State) for at in State)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
 import struct
 from typing import TYPE_CHECKING
 
 from gthreadsrv.net.drain import admit
 from gthreadsrv.worker.connection import Connection
-from gthreadsrv.wsgi.environ import EnvironBuilder
+from gthreadsrv.wsgi.environ import ClientEnvironBuilder, EnvironBuilder
+from gthreadsrv.wsgi.fields import ClientFinder, FieldTrust
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from gthreadsrv.net.listeners import Listener
+    from gthreadsrv.net.peers import TrustedPeers
 
-__all__ = ["Port", "TrustedPeers", "receive_plain", "receive_stamped"]
+__all__ = ["Port", "receive_plain", "receive_stamped"]
+
+_USUAL = FieldTrust()
 
 # accept(2): errors of the new connection itself, which are to be taken like EAGAIN.
 _LOST_ON_THE_WAY = frozenset(
@@ -58,30 +61,6 @@ def receive_plain(sock: socket.socket, size: int) -> tuple[bytes, int]:
     return sock.recv(size), 0
 
 
-class TrustedPeers:
-    """Which peers' X-Forwarded-* fields count; asked once per connection."""
-
-    __slots__ = ("_everyone", "_networks")
-
-    def __init__(self, entries: Sequence[str]) -> None:
-        self._everyone = "*" in entries
-        self._networks = [
-            ipaddress.ip_network(entry, strict=False) for entry in entries if entry != "*"
-        ]
-
-    def includes(self, address: str) -> bool:
-        """Say whether ``address`` may be believed; a unix socket's peer always may."""
-        if self._everyone or not address:
-            return True
-        try:
-            ip = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
-        return any(ip.version == network.version and ip in network for network in self._networks)
-
-
 class Port:
     """One listener of this worker."""
 
@@ -104,10 +83,15 @@ class Port:
         *,
         multithread: bool,
         multiprocess: bool,
-        pass_underscores: bool = False,
+        fields: FieldTrust = _USUAL,
+        prefaced: bool = False,
         secure: Callable[[Connection], None] | None = None,
     ) -> None:
-        """``secure`` has a connection begin with a TLS handshake; None: they are plain."""
+        """Make what all connections of ``listener`` share.
+
+        ``prefaced``: whether peers are those that a PROXY header names.  ``secure`` has a
+        connection begin with a TLS handshake; None: they are plain.
+        """
         self.sock = listener.sock
         self.fd = listener.sock.fileno()
         self.tcp = listener.kind == "tcp"
@@ -122,14 +106,24 @@ class Port:
         )
         name = self.sock.getsockname()
         host, port = (str(name[0]), str(name[1])) if self.tcp else ("localhost", "")
-        self.environs = EnvironBuilder(
-            server_name=host,
-            # PEP 3333: SERVER_PORT can never be empty.
-            server_port=port or ("80" if secure is None else "443"),
-            scheme="http" if secure is None else "https",
-            multithread=multithread,
-            multiprocess=multiprocess,
-            pass_underscores=pass_underscores,
+        # PEP 3333: SERVER_PORT can never be empty.
+        about = (
+            host,
+            port or ("80" if secure is None else "443"),
+            multithread,
+            multiprocess,
+            fields,
+        )
+        scheme = "http" if secure is None else "https"
+        self.environs = (
+            EnvironBuilder(*about, hops=trusted, scheme=scheme)
+            if fields.client == "off"
+            else ClientEnvironBuilder(
+                *about,
+                hops=trusted,
+                finder=ClientFinder(fields.client, trusted, prefaced=prefaced),
+                scheme=scheme,
+            )
         )
 
     def accept(self) -> tuple[socket.socket, tuple[str, str]]:
@@ -153,7 +147,7 @@ class Port:
     def admit(
         self, sock: socket.socket, peer: tuple[str, str], write_timeout_s: float
     ) -> Connection:
-        """Make a connection of what `accept` returned."""
+        """Make a connection of what `accept` returned; here it is decided whom to believe."""
         connection = Connection(
             sock, self, peer, write_timeout_s, trusted=self.trusted.includes(peer[0])
         )

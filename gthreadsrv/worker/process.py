@@ -10,6 +10,7 @@ import faulthandler
 import gc
 import random
 import sys
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ from gthreadsrv.http.limits import Limits
 from gthreadsrv.http.parser import make_parser
 from gthreadsrv.http.recall import Recall, RecallingParser
 from gthreadsrv.http.response import HeadEncoder
+from gthreadsrv.net.peers import TrustedPeers
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
 from gthreadsrv.worker.drain import Drain
 from gthreadsrv.worker.intake import Intake
@@ -26,18 +28,23 @@ from gthreadsrv.worker.offspring import let_go_in_children
 from gthreadsrv.worker.overdue import Overdue
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pool import Pool
-from gthreadsrv.worker.ports import Port, TrustedPeers
+from gthreadsrv.worker.ports import Port
+from gthreadsrv.worker.preface import VERSIONS, PrefacedPort
 from gthreadsrv.worker.service import Service
 from gthreadsrv.worker.thread import PoolThread
 from gthreadsrv.worker.tls_wire import securing
 from gthreadsrv.worker.watchdog import Watchdog
+from gthreadsrv.wsgi.fields import FieldTrust
 from gthreadsrv.wsgi.metrics_path import with_metrics
 from gthreadsrv_metrics.layout import M_SHARED_QUEUES, M_SHUTTING_DOWN
 from gthreadsrv_metrics.proc import OwnTimes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed.wsgi import WSGIApplication
 
+    from gthreadsrv.net.listeners import Listener
     from gthreadsrv.settings import Settings
     from gthreadsrv.worker.channel import WorkerChannel
     from gthreadsrv.worker.context import WorkerContext
@@ -63,7 +70,7 @@ def run_worker(context: WorkerContext) -> int:
     slot = context.board.slot(context.slot)
     settings = context.settings
     pool = Pool(slot, _request_limit(settings) if context.role == "worker" else 0)
-    ports = _ports(context)
+    ports = _ports(context, pool)
     drain = Drain(
         pool,
         [port for port in ports.values() if port.owned],
@@ -128,23 +135,43 @@ def _request_limit(settings: Settings) -> int:
     return settings.max_requests + (random.randint(0, jitter) if jitter else 0)  # noqa: S311
 
 
-def _ports(context: WorkerContext) -> dict[int, Port]:
+def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
     settings = context.settings
     trusted = TrustedPeers(settings.forwarded_allow_ips)
+    multithread, multiprocess = settings.threads > 1, settings.workers > 1
+    fields = FieldTrust(
+        settings.header_map,
+        settings.forwarder_headers,
+        settings.secure_scheme_headers,
+        settings.forwarded_client,
+    )
     tls = context.tls
     secure = None if tls is None else securing(tls, patience_of(settings).write_s)
-    ports = {}
-    for listener in context.listeners:
-        port = Port(
-            listener,
-            trusted,
-            multithread=settings.threads > 1,
-            multiprocess=settings.workers > 1,
-            pass_underscores=settings.header_map == "dangerous",
+    make: Callable[[Listener], Port]
+    if settings.proxy_protocol == "off":
+        make = partial(
+            Port,
+            trusted=trusted,
+            multithread=multithread,
+            multiprocess=multiprocess,
+            fields=fields,
             secure=secure,
         )
-        ports[port.fd] = port
-    return ports
+    else:
+        make = partial(
+            PrefacedPort,
+            trusted=trusted,
+            proxies=TrustedPeers(settings.proxy_allow_ips),
+            versions=VERSIONS[settings.proxy_protocol],
+            pool=pool,
+            patience=patience_of(settings),
+            multithread=multithread,
+            multiprocess=multiprocess,
+            fields=fields,
+            secure=secure,
+        )
+    ports = [make(listener) for listener in context.listeners]
+    return {port.fd: port for port in ports}
 
 
 def _threads(
@@ -171,7 +198,7 @@ def _threads(
         parser = RecallingParser(
             make_parser(settings.http_parser, limits),
             recall,
-            refuse_underscores=settings.header_map == "refuse",
+            underscored=settings.forwarder_headers if settings.header_map == "refuse" else None,
         )
         intake = Intake(pool, settings, limits, ports, parser, service, drain)
         threads.append(PoolThread(f"gthreadsrv-{index}", pool, intake, service))

@@ -12,12 +12,15 @@ import threading
 from time import monotonic, sleep, time_ns
 from typing import IO, TYPE_CHECKING
 
+from gthreadsrv.http.errors import ProtocolError
 from gthreadsrv.http.request import RequestHead
 from gthreadsrv.http.response import phrase
 from gthreadsrv.log import access_log
+from gthreadsrv.log.access import client_of
 from gthreadsrv.log.context import bind_new, bind_request, is_sampled
 from gthreadsrv.log.context import clear as unbind_request
 from gthreadsrv.tracing import listen_here
+from gthreadsrv.worker.complaints import complain
 from gthreadsrv.worker.connection import IDLE, WRITING, State
 from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in, take_back
 from gthreadsrv.worker.offspring import leave_child
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from structlog.typing import FilteringBoundLogger
 
-    from gthreadsrv.http.errors import ProtocolError
     from gthreadsrv.http.response import HeadEncoder
     from gthreadsrv.settings import Settings
     from gthreadsrv.worker.connection import Connection
@@ -147,20 +149,26 @@ class Service:
             head.keep_alive and self._keeps_alive and not pool.closing,
         )
         self.exchange = exchange
-        environ = connection.port.environs.build(
-            head,
-            body,
-            -1 if upload is None else body_in,
-            connection.peer,
-            connection.trusted,
-        )
+        try:
+            environ = connection.port.environs.build(
+                head, body, -1 if upload is None else body_in, connection.peer, connection.trusted
+            )
+        except ProtocolError as error:
+            # A trusted proxy's fields contradict each other.
+            row.abandon(now)
+            self.refuse(connection, error)
+            return None, now
         section = head.section
         if section is None or section.traced:
             traceparent = environ.get("HTTP_TRACEPARENT")
-            request_id, trace_id = bind_request(environ.get("HTTP_X_REQUEST_ID"), traceparent)
+            request_id, trace_id = bind_request(
+                environ.get("HTTP_X_REQUEST_ID"), traceparent, environ.get("HTTP_X_AMZN_TRACE_ID")
+            )
             exemplar = trace_id if traceparent and trace_id and is_sampled(traceparent) else ""
             if "HTTP_X_REQUEST_START" in environ and connection.trusted:
-                self._note_proxy_queue(environ["HTTP_X_REQUEST_START"], wall_ns * 1e-9)
+                seconds = seconds_since(environ["HTTP_X_REQUEST_START"], wall_ns * 1e-9)
+                if seconds is not None:
+                    row.proxy_queue(seconds)
         else:
             request_id = bind_new()
             trace_id = exemplar = ""
@@ -206,7 +214,7 @@ class Service:
             connection.upload = None
         connection.head = None
         if exchange.complaint or exchange.aside is not None:
-            self._complain(head, exchange)
+            complain(self._log, head, exchange)
             aside = exchange.aside
             if aside is not None and aside.trace_id:
                 trace_id = aside.trace_id
@@ -236,7 +244,7 @@ class Service:
             access = access_log()
             if access is not None:
                 access.log(
-                    connection.peer[0],
+                    client_of(environ, connection.peer),
                     head,
                     exchange,
                     done - connection.first_read,
@@ -315,22 +323,6 @@ class Service:
             pass
         return answer
 
-    def _complain(self, head: RequestHead, exchange: Exchange) -> None:
-        if exchange.complaint:
-            self._log.warning(
-                "response does not fit its head",
-                method=head.method,
-                target=head.target,
-                detail=exchange.complaint,
-            )
-        if exchange.aside is not None and exchange.aside.dropped:
-            self._log.warning(
-                "hop-by-hop header not sent",
-                method=head.method,
-                target=head.target,
-                headers=list(exchange.aside.dropped),
-            )
-
     def _note_trace(self, trace_id: str, sampled: bool) -> bool:
         """Take the application's word for its request's trace."""
         exchange = self.exchange
@@ -339,11 +331,6 @@ class Service:
         aside = exchange.make_aside()
         aside.trace_id, aside.sampled = trace_id, sampled
         return True
-
-    def _note_proxy_queue(self, text: str, now: float) -> None:
-        seconds = seconds_since(text, now)
-        if seconds is not None:
-            self.row.proxy_queue(seconds)
 
     def _count(self, connection: Connection, pending: Pending, now: float) -> None:
         """Count and log a response whose last byte the kernel has taken."""
@@ -363,7 +350,7 @@ class Service:
         access = access_log()
         if access is not None:
             access.log(
-                connection.peer[0],
+                client_of(pending.environ, connection.peer),
                 pending.head,
                 exchange,
                 now - pending.started,

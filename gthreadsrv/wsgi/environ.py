@@ -11,42 +11,43 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from gthreadsrv import __version__
+from gthreadsrv.http.errors import BadRequestError
+from gthreadsrv.wsgi.fields import SchemeFinder, below
 from gthreadsrv.wsgi.file_wrapper import FileWrapper
 
 if TYPE_CHECKING:
     from gthreadsrv.http.request import RequestHead
+    from gthreadsrv.net.peers import TrustedPeers
+    from gthreadsrv.wsgi.fields import ClientFinder, FieldTrust
 
-__all__ = ["EnvironBuilder"]
+__all__ = ["ClientEnvironBuilder", "EnvironBuilder"]
 
 # Names seen before; a client that invents names must not grow the table without end.
 _LEARN_MAX = 1024
 
 _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
 
-_SECURE_HEADERS = (
-    ("HTTP_X_FORWARDED_PROTO", "https"),
-    ("HTTP_X_FORWARDED_PROTOCOL", "ssl"),
-    ("HTTP_X_FORWARDED_SSL", "on"),
-)
-
 
 class EnvironBuilder:
     """Builds environs for one listener of one worker."""
 
-    __slots__ = ("_base", "_keys", "_pass_underscores", "_plain", "_trusting")
+    __slots__ = ("_base", "_forwarder", "_keys", "_map", "_plain", "_schemes", "_trusting")
 
     def __init__(
         self,
-        *,
         server_name: str,
         server_port: str,
         multithread: bool,
         multiprocess: bool,
+        fields: FieldTrust,
+        *,
+        hops: TrustedPeers,
         scheme: str = "http",
-        pass_underscores: bool = False,
     ) -> None:
-        """``pass_underscores``: whether names with ``_`` reach the application."""
-        self._pass_underscores = pass_underscores
+        """``hops``: whose word counts of the proxies that a trusted peer names."""
+        self._map = fields.header_map
+        self._forwarder = frozenset(fields.forwarder_headers)
+        self._schemes = SchemeFinder(fields, hops)
         self._keys: dict[bytes, str] = {}
         # Marks on kept environs: this listener's, by whether the peer is believed.
         self._plain, self._trusting = object(), object()
@@ -90,18 +91,22 @@ class EnvironBuilder:
 
         ``body_length`` is the decoded body's length in bytes, -1 without a body; ``peer``
         the client's address and port, empty on a unix socket; ``trusted`` whether the
-        peer's word on the scheme counts.
+        peer's word counts.  Raises BadRequestError when a trusted peer contradicts itself.
         """
-        section = head.section
-        if section is None:
-            environ = self._with_fields(head, trusted=trusted)
-        else:
-            whose = self._trusting if trusted else self._plain
-            kept = section.environ
-            if kept is None or kept[0] is not whose:
-                kept = section.environ = (whose, self._with_fields(head, trusted=trusted))
-            environ = kept[1].copy()
         path = head.path
+        section = head.section
+        whose = self._trusting if trusted else self._plain
+        kept = None if section is None else section.environ
+        if kept is not None and kept[0] is whose:
+            environ = kept[1].copy()
+        else:
+            environ = self._with_fields(head, trusted=trusted)
+            if environ["SCRIPT_NAME"]:
+                # Not kept: every other request is spared the look.
+                path = below(path, environ["SCRIPT_NAME"])
+            elif section is not None:
+                section.environ = (whose, environ)
+                environ = environ.copy()
         environ["REQUEST_METHOD"] = head.method
         if "%" in path:
             path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
@@ -128,7 +133,11 @@ class EnvironBuilder:
             if key is None:
                 key = self._learn(name)
             if not key:
-                continue
+                if b"_" not in name:
+                    continue
+                key = self._underscored(name, value, environ, trusted=trusted)
+                if not key:
+                    continue
             if key in environ:
                 # RFC 9110 5.3: repeats join by a comma; cookies by a semicolon (RFC 9113 8.2.3).
                 joint = "; " if key == "HTTP_COOKIE" else ","
@@ -139,11 +148,26 @@ class EnvironBuilder:
             # What the application reads is the decoded body (RFC 9112 7.1.3).
             environ.pop("HTTP_TRANSFER_ENCODING", None)
         if trusted:
-            for header, word in _SECURE_HEADERS:
-                if environ.get(header) == word:
-                    environ["wsgi.url_scheme"] = "https"
-                    break
+            scheme = self._schemes.find(head, environ)
+            if scheme is not None:
+                environ["wsgi.url_scheme"] = scheme
         return environ
+
+    def _underscored(
+        self, name: bytes, value: bytes, environ: dict[str, Any], *, trusted: bool
+    ) -> str:
+        """Return the key of a name with "_" that `_learn` left out; empty when it stays out."""
+        text = name.decode("latin-1").upper()
+        if text not in self._forwarder:
+            return ""
+        if trusted:
+            if text == "SCRIPT_NAME":
+                environ["SCRIPT_NAME"] = value.decode("latin-1").rstrip("/")
+        elif self._map == "refuse":
+            raise BadRequestError(f"field name {text!r} holds _")
+        elif self._map == "drop":
+            return ""
+        return f"HTTP_{text}"
 
     def _learn(self, name: bytes) -> str:
         """Return the environ key for a field name; empty for a name that is left out.
@@ -153,7 +177,10 @@ class EnvironBuilder:
         take for their own configuration.
         """
         text = name.decode("latin-1").upper()
-        if ("_" in text and not self._pass_underscores) or text == "PROXY":
+        if text == "PROXY" or ("_" in text and self._map != "dangerous"):
+            key = ""
+        elif text in self._forwarder:
+            # Whose it is decides, request by request.
             key = ""
         elif text in ("CONTENT-TYPE", "CONTENT-LENGTH"):
             key = text.replace("-", "_")
@@ -165,6 +192,46 @@ class EnvironBuilder:
         if len(self._keys) < _LEARN_MAX:
             self._keys[name] = key
         return key
+
+
+class ClientEnvironBuilder(EnvironBuilder):
+    """Builds environs whose REMOTE_ADDR is the client that trusted proxies name."""
+
+    __slots__ = ("_finder",)
+
+    def __init__(
+        self,
+        server_name: str,
+        server_port: str,
+        multithread: bool,
+        multiprocess: bool,
+        fields: FieldTrust,
+        *,
+        hops: TrustedPeers,
+        finder: ClientFinder,
+        scheme: str = "http",
+    ) -> None:
+        super().__init__(
+            server_name, server_port, multithread, multiprocess, fields, hops=hops, scheme=scheme
+        )
+        self._finder = finder
+
+    def build(
+        self,
+        head: RequestHead,
+        body: IO[bytes],
+        body_length: int,
+        peer: tuple[str, str],
+        trusted: bool,
+    ) -> dict[str, Any]:
+        """See `EnvironBuilder.build`."""
+        environ = super().build(head, body, body_length, peer, trusted)
+        if trusted:
+            text = environ.get(self._finder.key)
+            if text is not None:
+                client = self._finder.find(text, peer)
+                environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client
+        return environ
 
 
 class _ErrorStream:

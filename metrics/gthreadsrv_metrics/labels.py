@@ -32,7 +32,7 @@ CLOSE_REASONS: Final = (
 )  # fmt: skip
 ERROR_REASONS: Final = (
     "bad_request", "headers_too_large", "body_too_large", "read_timeout",
-    "client_disconnect", "application_error", "tls",
+    "client_disconnect", "application_error", "tls", "proxy_protocol",
 )  # fmt: skip
 TIMEOUT_ACTIONS: Final = ("logged", "interrupted", "worker_replaced")
 QUEUE_SOURCES: Final = ("kernel", "user")

@@ -120,6 +120,18 @@ def test_access_log_with_gunicorns_atoms(serve: Servers) -> None:
     assert access_lines(server, path, 1) == ["GET|/blob|n=7|200|7|t|text/plain"]
 
 
+def test_scrapes_and_probes_are_not_in_the_access_log(serve: Servers, tmp_path: Path) -> None:
+    """They are no requests of the application's."""
+    server = serve("behaviours:app", "--access-logfile", "access.log", metrics=True)
+    server.wait_ready()
+    assert server.probe("/metrics").status_code == 200
+    server.get("/hello")
+    log = tmp_path / "access.log"
+    wait_until(lambda: "/hello" in log.read_text(), what="the request's line")
+
+    assert [json.loads(line)["target"] for line in log.read_text().splitlines()] == ["/hello"]
+
+
 def test_access_log_to_standard_output(serve: Servers) -> None:
     """`-` is standard output, where containers look."""
     server = serve("behaviours:app", "--access-logfile", "-", "--access-logformat", "combined")

@@ -15,6 +15,7 @@ import pytest
 from tests.certificates import Authority
 from tests.system.client import Connection
 from tests.system.conftest import Servers
+from tests.system.fronts import socket_folder
 from tests.system.harness import APPS, open_socket
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may change its user")
@@ -104,6 +105,23 @@ def test_group_alone(serve: Servers, prefix: list[str]) -> None:
     told = json.loads(server.get("/who").body)
 
     assert (told["uid"], told["gid"]) == (0, NOBODY)
+
+
+def test_the_unix_socket_is_the_users(serve: Servers, prefix: list[str]) -> None:
+    """Owner, group and --umask decide who may connect; the metrics port's socket is as guarded."""
+    with socket_folder() as folder:
+        server = serve(
+            "behaviours:app", "--user", "nobody", "--group", str(NOBODY), "--umask", "007",
+            "--metrics-bind", f"unix:{folder / 'metrics.sock'}",
+            bind=(f"unix:{folder / 'web.sock'}",), prefix=prefix, cwd=Path("/"),
+        )  # fmt: skip
+        assert server.get("/hello").text == "hello\n"
+        for name in ("web.sock", "metrics.sock"):
+            found = (folder / name).stat()
+            assert (found.st_uid, found.st_gid) == (NOBODY, NOBODY)
+            assert found.st_mode & 0o777 == 0o770
+        assert server.stop() == 0
+        assert list(folder.iterdir()) == []
 
 
 def test_a_key_that_only_root_may_read(serve: Servers, prefix: list[str], tmp_path: Path) -> None:

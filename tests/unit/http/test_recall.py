@@ -174,7 +174,7 @@ def test_names_with_underscores_are_refused_when_that_is_wanted(parser: HeadPars
     plain = b"GET / HTTP/1.1\r\nHost: a\r\nX-User: 1\r\n\r\n"
     head = plain.replace(b"X-User", b"X_User")
     recall = Recall()
-    strict = RecallingParser(parser, recall, refuse_underscores=True)
+    strict = RecallingParser(parser, recall, underscored=())
     for _ in range(2):
         with pytest.raises(BadRequestError, match="X_User"):
             strict.parse(head)

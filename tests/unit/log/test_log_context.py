@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
-from gthreadsrv.log.context import bind_request, clear, parse_traceparent
+from gthreadsrv.log.context import bind_request, clear, parse_amazon, parse_traceparent
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -167,3 +167,40 @@ def test_any_ids_but_zeros_are_a_trace(trace: str, parent: str) -> None:
     """Version 00 as tracers send it."""
     valid = trace.strip("0") != "" and parent.strip("0") != ""
     assert parse_traceparent(f"00-{trace}-{parent}-00") == (trace if valid else "")
+
+
+AMAZON = "67891233abcdef012345678912345678"
+
+
+@pytest.mark.parametrize(
+    ("field", "trace"),
+    [
+        ("Root=1-67891233-abcdef012345678912345678", AMAZON),
+        ("Self=1-1-2;Root=1-67891233-abcdef012345678912345678;Sampled=1", AMAZON),
+        (
+            "Self=1-67891234-12456789abcdef012345678; Root=1-67891233-abcdef012345678912345678",
+            AMAZON,
+        ),
+        ("Root=2-67891233-abcdef012345678912345678", ""),
+        ("Root=1-67891233-abcdef01234567891234567", ""),
+        ("Root=1-67891233-abcdef0123456789123456789", ""),
+        ("Root=1-67891233-ABCDEF012345678912345678", ""),
+        ("Root=1-00000000-000000000000000000000000", ""),
+        ("Self=1-67891233-abcdef012345678912345678", ""),
+        ("NotRoot=1-67891233-abcdef012345678912345678", ""),
+        ("", ""),
+        ("x" * 300 + ";Root=1-67891233-abcdef012345678912345678", ""),
+    ],
+)
+def test_a_trace_id_of_an_aws_load_balancer(field: str, trace: str) -> None:
+    """As X-Ray writes the same trace for W3C: time and number without their dashes."""
+    assert parse_amazon(field) == trace
+
+
+def test_traceparent_comes_first() -> None:
+    """It names the caller's span as well."""
+    amazon = "Root=1-67891233-abcdef012345678912345678"
+    assert bind_request("a", TRACEPARENT, amazon) == ("a", TRACE)
+    assert bind_request("a", None, amazon) == ("a", AMAZON)
+    assert bind_request("a", "nonsense", amazon) == ("a", AMAZON)
+    assert get_contextvars() == {"request_id": "a"}

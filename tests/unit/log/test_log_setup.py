@@ -19,6 +19,7 @@ from gthreadsrv import log
 from gthreadsrv.errors import ConfigError
 from gthreadsrv.log import setup
 from gthreadsrv.log.context import bind_request, clear
+from gthreadsrv.log.logfile import LogFile
 from gthreadsrv.settings import Settings
 
 
@@ -278,3 +279,15 @@ def test_a_closed_standard_error_stops_nothing(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout == "alive\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_linked_log_file_keeps_its_owner(tmp_path: Path) -> None:
+    """Who may write to the folder of the logs cannot have another file given to them."""
+    precious, link = tmp_path / "precious", tmp_path / "access.log"
+    precious.write_text("root's\n")
+    link.symlink_to(precious)
+    file = LogFile(str(link), 1, (65534, 65534))
+    file.close()
+
+    assert precious.stat().st_uid == 0

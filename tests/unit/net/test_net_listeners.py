@@ -17,6 +17,7 @@ from gthreadsrv.net.listeners import (
     BindError,
     Listener,
     SocketFile,
+    _bind_file,
     backlog_cap,
     bind,
 )
@@ -121,6 +122,21 @@ def test_the_socket_file_gets_its_owner(tmp_path: Path, opened: list[Listener]) 
     opened += bind([UnixAddress(f"{tmp_path}/s")], 5, SocketFile(uid=65534, gid=65534))
     found = (tmp_path / "s").stat()
     assert (found.st_uid, found.st_gid) == (65534, 65534)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_link_in_its_place_gives_nothing_away(tmp_path: Path) -> None:
+    """Who may write to the socket's folder cannot have another file given to them."""
+    precious, path = tmp_path / "precious", tmp_path / "s"
+    precious.write_text("root's")
+
+    class Swapped:
+        def bind(self, name: str) -> None:
+            os.symlink(precious, name)
+
+    _bind_file(Swapped(), str(path), SocketFile(uid=65534, gid=65534))  # type: ignore[arg-type]
+    assert precious.stat().st_uid == 0
+    assert path.lstat().st_uid == 65534
 
 
 def test_a_stale_socket_file_is_replaced(tmp_path: Path, opened: list[Listener]) -> None:

@@ -49,6 +49,48 @@ def test_python_values_and_texts_are_both_taken(tmp_path: Path) -> None:
     assert loaded.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("{'X-Forwarded-Proto': 'https'}", (("X-FORWARDED-PROTO", "https"),)),
+        ("{}", ()),
+        ("'X-A=on, x-b=y=z'", (("X-A", "on"), ("X-B", "y=z"))),
+    ],
+)
+def test_scheme_headers_are_a_dict_as_with_gunicorn(
+    tmp_path: Path, text: str, made: tuple[tuple[str, str], ...]
+) -> None:
+    """Or one text, for the environment."""
+    settings = read(tmp_path, f"secure_scheme_headers = {text}\n").settings
+    assert settings.secure_scheme_headers == made
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("secure_scheme_headers = ['X-A']", "no dict"),
+        ("secure_scheme_headers = {'X_A': 'on'}", "'X_A' is not the name of a field"),
+        ("secure_scheme_headers = {'X-A': ''}", "it is empty"),
+        ("secure_scheme_headers = {'X-A': 1}", "1 is not a text"),
+        ("secure_scheme_headers = 'X-A'", "it is empty"),
+        ("forwarder_headers = ['SCRIPT-NAME']", "'SCRIPT-NAME' is not a name with _"),
+        ("proxy_protocol = 3", "3 is not one of them"),
+        ("forwarded_client = True", "True is not one of them"),
+    ],
+)
+def test_what_is_wrong_about_proxies_is_said(tmp_path: Path, text: str, why: str) -> None:
+    """In one line, with the place."""
+    line = fault(tmp_path, text)
+    assert why in line
+    assert "gthreadsrv.conf.py:1" in line
+
+
+def test_the_proxy_protocol_may_be_true_or_false(tmp_path: Path) -> None:
+    """As it was in gunicorn's older files."""
+    assert read(tmp_path, "proxy_protocol = True").settings.proxy_protocol == "auto"
+    assert read(tmp_path, "proxy_protocol = False").settings.proxy_protocol == "off"
+
+
 def test_origins_name_the_line_where_only_one_can_be_meant(tmp_path: Path) -> None:
     """With two assignments the file alone cannot say which one ran."""
     loaded = read(

@@ -94,6 +94,16 @@ FLAGS = [
     (["--header-map", "refuse"], {"header_map": "refuse"}),
     (["--forwarded-allow-ips", "10.0.0.0/8, ::1"], {"forwarded_allow_ips": ("10.0.0.0/8", "::1")}),
     (["--forwarded-allow-ips", "*"], {"forwarded_allow_ips": ("*",)}),
+    (["--forwarded-client", "X-Forwarded-For"], {"forwarded_client": "x-forwarded-for"}),
+    (["--forwarder-headers", "script_name,REMOTE_USER"],
+     {"forwarder_headers": ("SCRIPT_NAME", "REMOTE_USER")}),
+    (["--proxy-protocol", "v2", "--proxy-allow-from", "10.0.0.0/8"],
+     {"proxy_protocol": "v2", "proxy_allow_ips": ("10.0.0.0/8",)}),
+    (["--proxy-protocol=true", "--proxy-allow-ips", "*"],
+     {"proxy_protocol": "auto", "proxy_allow_ips": ("*",)}),
+    (["--proxy-protocol"], {"proxy_protocol": "auto"}),
+    (["--proxy-protocol", "--threads", "5"], {"proxy_protocol": "auto", "threads": 5}),
+    (["--proxy-protocol", "off"], {"proxy_protocol": "off"}),
     (["--metrics-bind", "off"], {"metrics_bind": "off"}),
     (["--metrics-bind", ":9999", "--metrics-path", "/metrics"],
      {"metrics_bind": "0.0.0.0:9999", "metrics_path": "/metrics"}),
@@ -121,6 +131,14 @@ def test_the_flags_above_are_all_there_are_but_those_with_tests_of_their_own() -
     elsewhere = {"--chdir", "--pythonpath", "-c", "--config", "--workers", "--worker-class",
                  "--timeout", "--user", "--group", "--umask", "--pid", "--name"}  # fmt: skip
     assert {flag for setting in TABLE for flag in setting.flags} - tested <= elsewhere
+
+
+def test_a_flag_that_may_stand_alone_does_not_take_the_application() -> None:
+    """`--proxy-protocol app:app` names an application, wherever the words come from."""
+    made = load(["--proxy-protocol", "shop.wsgi:app"], {}, HERE).settings
+    assert (made.proxy_protocol, made.app) == ("auto", "shop.wsgi:app")
+    made = load([], {"GTHREADSRV_CMD_ARGS": "--proxy-protocol v1 shop:app"}, HERE).settings
+    assert (made.proxy_protocol, made.app) == ("v1", "shop:app")
 
 
 SOURCES = ("environment", "file", "cmd_args", "command_line")

@@ -20,15 +20,18 @@ from gthreadsrv.http.recall import Recall, RecallingParser
 from gthreadsrv.http.response import HeadEncoder
 from gthreadsrv.net.address import TcpAddress, UnixAddress
 from gthreadsrv.net.listeners import Listener, bind
+from gthreadsrv.net.peers import TrustedPeers
 from gthreadsrv.settings import Settings
 from gthreadsrv.worker.drain import Drain
 from gthreadsrv.worker.intake import Intake
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pool import Pool
-from gthreadsrv.worker.ports import Port, TrustedPeers
+from gthreadsrv.worker.ports import Port
+from gthreadsrv.worker.preface import VERSIONS, PrefacedPort
 from gthreadsrv.worker.service import Service
 from gthreadsrv.worker.thread import PoolThread
 from gthreadsrv.worker.tls_wire import securing
+from gthreadsrv.wsgi.fields import FieldTrust
 from gthreadsrv_metrics import labels
 from gthreadsrv_metrics.reading import FleetReading, read_fleet
 from gthreadsrv_metrics.scoreboard import Scoreboard
@@ -167,13 +170,25 @@ class Base:
         address = TcpAddress("127.0.0.1", 0) if path is None else UnixAddress(str(path))
         self.listener: Listener = bind([address], 128)[0]
         trusted = TrustedPeers(self.settings.forwarded_allow_ips)
-        self.port = Port(
-            self.listener,
-            trusted,
-            multithread=threads > 1,
-            multiprocess=False,
-            secure=tls and securing(tls, patience_of(self.settings).write_s),
-        )
+        fields = FieldTrust(client=self.settings.forwarded_client)
+        usual: dict[str, Any] = {
+            "multithread": threads > 1,
+            "multiprocess": False,
+            "fields": fields,
+            "secure": tls and securing(tls, patience_of(self.settings).write_s),
+        }
+        if self.settings.proxy_protocol == "off":
+            self.port = Port(self.listener, trusted, **usual)
+        else:
+            self.port = PrefacedPort(
+                self.listener,
+                trusted,
+                proxies=TrustedPeers(self.settings.proxy_allow_ips),
+                versions=VERSIONS[self.settings.proxy_protocol],
+                pool=self.pool,
+                patience=patience_of(self.settings),
+                **usual,
+            )
         self.drain = Drain(
             self.pool,
             [self.port],

@@ -11,7 +11,8 @@ import pytest
 from gthreadsrv.http.request import RequestHead
 from gthreadsrv.net.address import TcpAddress, UnixAddress
 from gthreadsrv.net.listeners import bind
-from gthreadsrv.worker.ports import Port, TrustedPeers, receive_plain, receive_stamped
+from gthreadsrv.net.peers import TrustedPeers
+from gthreadsrv.worker.ports import Port, receive_plain, receive_stamped
 from tests.unit.worker.rig import wait_until
 
 if TYPE_CHECKING:
@@ -20,32 +21,6 @@ if TYPE_CHECKING:
     from gthreadsrv.net.address import Address
 
 HEAD = RequestHead("GET", "/", 1, [], -1, False, True, False, "/", "", b"")
-
-
-@pytest.mark.parametrize(
-    ("entries", "address", "trusted"),
-    [
-        (("127.0.0.1",), "127.0.0.1", True),
-        (("127.0.0.1",), "127.0.0.2", False),
-        (("127.0.0.1",), "::1", False),
-        (("127.0.0.1",), "::ffff:127.0.0.1", True),
-        (("10.0.0.0/8", "192.168.0.1"), "10.255.0.7", True),
-        (("10.0.0.0/8", "192.168.0.1"), "192.168.0.1", True),
-        (("10.0.0.0/8", "192.168.0.1"), "11.0.0.1", False),
-        (("10.1.2.3/8",), "10.9.9.9", True),
-        (("fe80::/10",), "fe80::1%eth0", True),
-        (("::1",), "::1", True),
-        (("*",), "203.0.113.9", True),
-        (("127.0.0.1", "*"), "2001:db8::1", True),
-        ((), "127.0.0.1", False),
-        ((), "", True),
-        (("*",), "not an address", True),
-        (("127.0.0.1",), "not an address", False),
-    ],
-)
-def test_whose_word_counts(entries: tuple[str, ...], address: str, *, trusted: bool) -> None:
-    """Addresses, networks of both families, mapped and scoped ones, everyone, and unix peers."""
-    assert TrustedPeers(entries).includes(address) is trusted
 
 
 def open_port(address: Address) -> Port:

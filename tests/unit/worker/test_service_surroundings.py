@@ -114,7 +114,7 @@ class AccessRecorder:
     ) -> None:  # fmt: skip
         self.lines.append(
             SimpleNamespace(
-                head=head, response=response, sent=response.sent, request_id=request_id,
+                client=client, head=head, response=response, sent=response.sent, request_id=request_id,
                 environ=environ,
             )
         )  # fmt: skip
@@ -149,3 +149,55 @@ def test_every_response_is_in_the_access_log(
     assert whole.environ["PATH_INFO"] == "/big"
     assert (refused.head.method, refused.response.code) == ("", 400)
     assert refused.sent == len(b"400 Bad Request\n")
+
+
+@pytest.mark.parametrize("body", [b"", bytes(2 << 20)])
+def test_a_trusted_proxy_that_contradicts_itself_is_refused(make_rig: MakeRig, body: bytes) -> None:
+    """400 and a close, before the application; the body is let go, and the thread is free."""
+    asked: list[str] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        asked.append(environ["PATH_INFO"])
+        return hello(environ, start_response)
+
+    rig = make_rig(app)
+    fields = ("X-Forwarded-Proto: https", "X-Forwarded-Ssl: off", f"Content-Length: {len(body)}")
+    client = rig.connect()
+    stream = memoryview(get("/bad", *fields) + body + GET)
+    got = b""
+    client.setblocking(False)
+    while stream:
+        try:
+            stream = stream[client.send(stream) :]
+        except BlockingIOError:
+            rig.pump()
+    rig.pump()
+    got = drained(client)
+
+    assert got.startswith(b"HTTP/1.1 400 ")
+    assert got.count(b"HTTP/1.1") == 1
+    assert rig.errors() == {"bad_request": 1}
+    assert rig.statuses() == {400: 1}
+    assert asked == []
+    assert b" 200 " in rig.exchange(get("/good"))
+    assert asked == ["/good"]
+    assert not rig.service.row.since
+
+
+@pytest.mark.parametrize(
+    ("left", "named"), [("203.0.113.9", "203.0.113.9"), (None, ""), (b"x", ""), (1, "")]
+)
+def test_the_access_log_names_the_client_that_the_application_saw(
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, left: object, named: str
+) -> None:
+    """As a middleware left REMOTE_ADDR, if that is a text; else the peer."""
+    access = AccessRecorder()
+    monkeypatch.setattr(service, "access_log", lambda: access)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        environ["REMOTE_ADDR"] = left
+        return hello(environ, start_response)
+
+    make_rig(app).exchange(GET)
+    (line,) = access.lines
+    assert line.client == named
