@@ -45,12 +45,15 @@ def _load(words: Sequence[str], environ: Mapping[str, str], cwd: str) -> tuple[L
         sys.path.insert(0, cwd)
     loaded = load(words, environ, cwd)
     settings = loaded.settings
-    sized = sizing.resolve(settings.workers, settings.threads, sizing.read_cpus(environ))
+    sized = sizing.resolve(
+        settings.least_workers, settings.threads, sizing.read_cpus(environ), settings.most_workers
+    )
     origins = dict(loaded.origins)
     for name in ("workers", "threads"):
         if not getattr(settings, name):
             origins[name] = Origin(Source.SIZING, f"{sized.rule}; CPUs from {sized.cpus.where}")
-    settings = dataclasses.replace(settings, workers=sized.workers, threads=sized.threads)
+    workers = settings.workers or sized.workers
+    settings = dataclasses.replace(settings, workers=workers, threads=sized.threads)
     return Loaded(settings, origins, loaded.warnings), sized
 
 

@@ -19,6 +19,7 @@ from gthreadsrv.http.limits import Limits
 from gthreadsrv.http.parser import make_parser
 from gthreadsrv.http.recall import Recall, RecallingParser
 from gthreadsrv.http.response import HeadEncoder
+from gthreadsrv.worker.balance import Balance
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
 from gthreadsrv.worker.drain import Drain
 from gthreadsrv.worker.intake import Intake
@@ -73,7 +74,11 @@ def run_worker(context: WorkerContext) -> int:
     )
     threads = _threads(context, app, pool, ports, drain)
     overdue = Overdue(threads, settings.timeout, context.channel, logs.get_logger())
-    beat = _Beat(context.channel, pool, slot, overdue)
+    balance = None
+    if settings.most_workers > settings.least_workers:
+        services = [thread.service for thread in threads]
+        balance = Balance(context.board, context.slot, services)
+    beat = _Beat(context.channel, pool, slot, overdue, balance)
     watchdog = Watchdog(
         pool,
         slot,
@@ -133,7 +138,7 @@ def _ports(context: WorkerContext) -> dict[int, Port]:
             listener,
             trusted,
             multithread=settings.threads > 1,
-            multiprocess=settings.workers > 1,
+            multiprocess=settings.most_workers > 1,
             pass_underscores=settings.header_map == "dangerous",
             secure=secure,
         )
@@ -175,8 +180,16 @@ def _threads(
 class _Beat:
     """What goes with a heartbeat: the kernel's numbers, and the limits of requests."""
 
-    def __init__(self, channel: WorkerChannel, pool: Pool, slot: SlotRow, overdue: Overdue) -> None:
+    def __init__(
+        self,
+        channel: WorkerChannel,
+        pool: Pool,
+        slot: SlotRow,
+        overdue: Overdue,
+        balance: Balance | None,
+    ) -> None:
         self._overdue = overdue
+        self._balance = balance
         self._channel = channel
         self._pool = pool
         self._times = OwnTimes(slot)
@@ -184,7 +197,10 @@ class _Beat:
 
     def __call__(self) -> None:
         self._times.record()
-        self._overdue.look(monotonic())
+        now = monotonic()
+        self._overdue.look(now)
+        if self._balance is not None:
+            self._balance.look(now)
         if self._pool.limit_reached and not self._asked:
             self._asked = True
             self._channel.send(RetireRequested("max_requests"))
