@@ -47,12 +47,18 @@ def _load(words: Sequence[str], started: Started, passed: Activated) -> tuple[Lo
         sys.path.insert(0, started.cwd)
     loaded = _with_sockets(load(words, started.environ, started.cwd), passed)
     settings = loaded.settings
-    sized = sizing.resolve(settings.workers, settings.threads, sizing.read_cpus(started.environ))
+    sized = sizing.resolve(
+        settings.least_workers,
+        settings.threads,
+        sizing.read_cpus(started.environ),
+        settings.most_workers,
+    )
     origins = dict(loaded.origins)
     for name in ("workers", "threads"):
         if not getattr(settings, name):
             origins[name] = Origin(Source.SIZING, f"{sized.rule}; CPUs from {sized.cpus.where}")
-    settings = dataclasses.replace(settings, workers=sized.workers, threads=sized.threads)
+    workers = settings.workers or sized.workers
+    settings = dataclasses.replace(settings, workers=workers, threads=sized.threads)
     return Loaded(settings, origins, loaded.warnings), sized
 
 

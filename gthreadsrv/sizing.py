@@ -35,9 +35,11 @@ class Sizing:
     threads: int
     cpus: Cpus
     rule: str
+    most_workers: int = 0  # more than `workers` where their number follows the load
 
     def describe(self) -> dict[str, object]:
         """The fields of the log line at boot that shows the sum."""
+        range_ = {"most_workers": self.most_workers} if self.most_workers > self.workers else {}
         return {
             "cpus": self.cpus.count,
             "cpus_from": self.cpus.where,
@@ -45,11 +47,15 @@ class Sizing:
             "workers": self.workers,
             "threads": self.threads,
             "requests_at_once": self.workers * self.threads,
+            **range_,
         }
 
 
-def resolve(workers: int | None, threads: int | None, cpus: Cpus) -> Sizing:
-    """The arrangement for `cpus`; None (or 0) is what nobody has set."""
+def resolve(workers: int | None, threads: int | None, cpus: Cpus, most_workers: int = 0) -> Sizing:
+    """The arrangement for `cpus`; None (or 0) is what nobody has set.
+
+    Of a range of workers the fewest decide: they alone must give 2xCPU+1.
+    """
     count = cpus.count
     target = 2 * count + 1
     if workers and threads:
@@ -64,7 +70,7 @@ def resolve(workers: int | None, threads: int | None, cpus: Cpus) -> Sizing:
         workers = count
         threads = _ceil(target, workers)
         rule = f"a worker per CPU, fewest threads for 2xCPU+1 = {target}"
-    return Sizing(workers, threads, cpus, rule)
+    return Sizing(workers, threads, cpus, rule, max(most_workers, workers))
 
 
 def read_cpus(environ: Mapping[str, str], root: str = "/", affinity: int | None = None) -> Cpus:

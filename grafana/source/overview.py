@@ -339,11 +339,16 @@ _CHANGES: Final = Row(
             "Reloads and moves of scale",
             "Reloads by result and moves of the wanted number of workers, per minute.",
             "A failed reload left the old workers serving the old code: the log says why the new"
-            " ones did not boot.",
+            " ones did not boot. A refusal names what is full: CPU, memory, or the limit of"
+            " --workers itself.",
             [
                 Query(f"60 * {total(rate('reloads_total'), 'result')}", "reload {{result}}"),
                 Query(
                     f"60 * {total(rate('scale_events_total'), 'direction')}", "scale {{direction}}"
+                ),
+                Query(
+                    f"60 * {total(rate('scale_refusals_total'), 'reason')}",
+                    "no more: {{reason}} full",
                 ),
             ],
             unit="cpm",
@@ -353,6 +358,9 @@ _CHANGES: Final = Row(
                     "reload failed": palette.VERMILION,
                     "scale up": palette.GOLD,
                     "scale down": palette.PURPLE,
+                    "no more: cpu full": palette.TEAL,
+                    "no more: memory full": palette.SKY,
+                    "no more: limit full": palette.GREY,
                 }
             ),
             alerts=("ReloadFailed",), height=7,

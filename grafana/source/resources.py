@@ -72,7 +72,7 @@ _NOW: Final = Row(
         stat(
             "Memory",
             "Memory of the selected workers, shared pages counted once.",
-            "A steady climb is a leak: --max-requests bounds it while you look for it.",
+            "A steady climb is a leak: --max-rss bounds it while you look for it.",
             total(metric("worker_proportional_memory_bytes", WORKER)),
             unit="bytes", decimals=0,
         ),

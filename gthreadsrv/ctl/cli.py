@@ -11,9 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from gthreadsrv import __version__
-from gthreadsrv.ctl.advise import advise
 from gthreadsrv.ctl.asking import metrics_port
-from gthreadsrv.ctl.health import health
 from gthreadsrv.errors import GthreadsrvError
 from gthreadsrv.settings import load
 
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 5.0
 _LONGEST_S = 3600.0
 _WINDOW_S = 10.0
+_TOP_S = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,12 +31,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         where = _where(options.metrics_bind, options.config)
-        if options.command == "advise":
-            return advise(where, options.timeout, options.seconds)
-        return health(where, options.timeout, ready=options.ready)
+        return _run(options, where)
     except GthreadsrvError as error:
         sys.stderr.write(f"gthreadsrvctl: error: {error}\n")
         return error.exit_code
+
+
+def _run(options: argparse.Namespace, where: TcpAddress | UnixAddress) -> int:
+    # Each command imports its own: a health check runs every few seconds.
+    if options.command == "advise":
+        from gthreadsrv.ctl.advise import advise
+
+        return advise(where, options.timeout, options.seconds)
+    if options.command == "status":
+        from gthreadsrv.ctl.status import status
+
+        return status(where, options.timeout, as_json=options.json)
+    if options.command == "top":
+        from gthreadsrv.ctl.top import top
+
+        return top(where, options.timeout, options.seconds, once=options.once)
+    from gthreadsrv.ctl.health import health
+
+    return health(where, options.timeout, ready=options.ready)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,6 +69,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--ready", action="store_true", help="ask whether requests should be sent here now"
+    )
+    _where_options(command)
+    command = commands.add_parser(
+        "status",
+        help="say how the server is: workers, threads, requests, memory",
+        description="One look at the metrics page, in words or as JSON; exit code 1 while the "
+        "server is not ready for requests.",
+    )
+    command.add_argument("--json", action="store_true", help="as JSON, for programs")
+    _where_options(command)
+    command = commands.add_parser(
+        "top",
+        help="show workers and threads in the terminal, live (needs the extra `top`)",
+        description="Workers, their threads, rates, queue time and memory, looked at again and "
+        "again; q or Ctrl-C ends it.",
+    )
+    command.add_argument("--once", action="store_true", help="print one frame and exit")
+    command.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=_TOP_S,
+        metavar="SECONDS",
+        help="between two looks [%(default)g]",
     )
     _where_options(command)
     command = commands.add_parser(

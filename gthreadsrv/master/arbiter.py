@@ -20,6 +20,7 @@ from gthreadsrv.master.reload import Phase as ReloadPhase
 from gthreadsrv.master.reload import Verdict
 from gthreadsrv.master.shutdown import Event, Phase, Shutdown
 from gthreadsrv.master.signals import in_foreground
+from gthreadsrv.master.upkeep import Upkeep
 from gthreadsrv.worker.title import set_title
 from gthreadsrv_metrics.health import HEARTBEAT_LIMIT_S
 
@@ -87,6 +88,7 @@ class Arbiter:
         self._pairs = {0: pair}  # by revision of the workers
         self._exit_code = 0
         self._title = ""
+        self._upkeep = Upkeep(workers.fleet, workers.board, pair.settings)
         self._target = -1  # as published
         self._beat_at = float("-inf")
 
@@ -127,10 +129,18 @@ class Arbiter:
     def _board(self) -> MasterRow:
         return self._workers.board.master
 
+    @property
+    def _upkept(self) -> bool:
+        """Whether the fleet is what it is to be, and only has to be kept so."""
+        settled = self._workers.fleet.plan.phase in (ReloadPhase.STEADY, ReloadPhase.ROLLING)
+        return settled and self._shutdown.phase is Phase.RUNNING
+
     # One turn
 
     def _advance(self, now: float) -> None:
         """Carry out what is due. New clients are turned away before the last worker leaves."""
+        if self._upkept:
+            self._upkeep.turn(now)
         worker_steps = self._workers.plan(now)
         exporter_steps = self._exporter.plan(now)
         self._listening.shut_all_but(self._workers.serving() | self._exporter.serving())
@@ -149,6 +159,7 @@ class Arbiter:
             self._exporter.fleet.next_deadline(now),
             self._shutdown.deadline,
             self._notifier.deadline,
+            self._upkeep.next_deadline() if self._upkept else None,
         )
         return min(instant for instant in instants if instant is not None)
 
@@ -232,15 +243,21 @@ class Arbiter:
     def _resize(self, change: int) -> None:
         fleet = self._workers.fleet
         target = fleet.target + change
+        bounds = fleet.bounds
         if target < 1:
             log.info("the last worker stays")
             return
         if target + 2 > self._workers.board.slots:
             log.warning("no room for more workers", workers=fleet.target)
             return
-        fleet.resize(target)
-        self._board.scaled("up" if change > 0 else "down")
-        log.info("workers wanted", workers=target)
+        if bounds.least < bounds.most and not bounds.least <= target <= bounds.most:
+            log.info(
+                "the number of workers stays",
+                workers=fleet.target,
+                detail=f"--workers {bounds.least}:{bounds.most} allows no other",
+            )
+            return
+        self._upkeep.resize(target, "signal")
 
     # Stopping
 
@@ -294,7 +311,7 @@ class Arbiter:
             self._reload_refused(before, f"{type(error).__name__}: {error}", format_exc(), now)
             return
         revision = self._workers.reload(pair.workers)
-        log.info("reloading", revision=revision, workers=pair.workers.target)
+        log.info("reloading", revision=revision, workers=str(pair.settings.workers))
         in_use = {revision, fleet.plan.committed, *(worker.revision for worker in fleet.registry)}
         pairs = {**self._pairs, revision: pair}
         self._pairs = {number: kept for number, kept in pairs.items() if number in in_use}
@@ -303,6 +320,7 @@ class Arbiter:
     def _show_settings(self, pair: RevisionPair) -> None:
         """Publish them; a new exporter comes if anything has changed that it is made from."""
         self._revisions.publish(pair)
+        self._upkeep.adopt(pair.settings)
         if self._exporter.desired.sources != pair.exporter.sources:
             self._exporter.reload(pair.exporter)
             self._handover.exporter_reloaded()

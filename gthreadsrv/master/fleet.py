@@ -43,7 +43,8 @@ BOOT_DROP_GRACE_S: Final = 2.0
 class Terms:
     """What one revision asks of its fleet. Times are seconds, 0 is never."""
 
-    target: int
+    least: int
+    most: int
     timeout_s: float
     graceful_timeout_s: float
     boot_timeout_s: float
@@ -95,10 +96,10 @@ class Fleet:
         self.registry = registry
         self.plan = ReloadPlan()
         self.backoff = Backoff()
-        self.target = terms.target
+        self.target = terms.least
         self._terms = {0: terms}
         self._heartbeat = heartbeat
-        self._reasons: list[SpawnReason] = ["boot"] * terms.target
+        self._reasons: list[SpawnReason] = ["boot"] * terms.least
         self._watched_from = float("-inf")
         self.stopping = False
 
@@ -121,7 +122,7 @@ class Fleet:
         worker.ready_at = now
         self.registry.move(worker, WorkerState.READY)
         if self.plan.booted(worker.revision):
-            self._adopt_target(self._terms[self.plan.committed].target)
+            self._adopt_bounds(self._terms[self.plan.committed])
 
     def retire(self, worker: Worker, reason: RetireReason) -> None:
         """The worker asks to be replaced; a more pressing reason comes too late to matter."""
@@ -161,7 +162,7 @@ class Fleet:
         self._terms = {number: t for number, t in self._terms.items() if number in in_use}
         self._terms[revision] = terms
         if self.plan.phase is Phase.FIRST_BOOT:
-            self._adopt_target(terms.target)
+            self._adopt_bounds(terms)
         return revision
 
     def resize(self, target: int) -> None:
@@ -324,7 +325,13 @@ class Fleet:
         to_replace = self._outdated_ready()[0]
         return "reload" if to_replace.revision != self.plan.desired else "recycle"
 
-    def _adopt_target(self, target: int) -> None:
+    @property
+    def bounds(self) -> Terms:
+        """What the revision in force asks for."""
+        return self._terms[self.plan.committed]
+
+    def _adopt_bounds(self, terms: Terms) -> None:
+        target = min(max(self.target, terms.least), terms.most)
         added: SpawnReason = "boot" if self.plan.phase is Phase.FIRST_BOOT else "reload"
         del self._reasons[target:]
         self._reasons += [added] * (target - self.target)

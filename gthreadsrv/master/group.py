@@ -52,20 +52,22 @@ class Revision:
     identity: Identity | None  # whom its processes become
     app: WSGIApplication | None  # preloaded
     load: Callable[[], WSGIApplication]
-    target: int
+    least: int
+    most: int
     tls: ssl.SSLContext | None = None  # what its listeners speak
     shown: tuple[Listener, ...] = ()  # listeners it reports about without serving them
 
     @property
     def sources(self) -> tuple[object, ...]:
         """All that makes its processes what they are, for comparison with another."""
-        return (self.settings, self.listeners, self.identity, self.target, self.shown)
+        return (self.settings, self.listeners, self.identity, self.least, self.most, self.shown)
 
     @property
     def terms(self) -> Terms:
         """The part the fleet decides by."""
         return Terms(
-            self.target,
+            self.least,
+            self.most,
             # In the best of health a heartbeat is up to a beat old.
             self.settings.timeout and self.settings.timeout + BEAT_S,
             self.settings.graceful_timeout,

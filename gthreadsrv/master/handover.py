@@ -118,7 +118,7 @@ class Handover:
     def restore(self) -> None:
         """Bring the workers back that `retire` has taken away."""
         if self.retired:
-            self._workers.fleet.resize(self._workers.desired.settings.workers)
+            self._workers.fleet.resize(self._workers.desired.least)
             log.info("workers called back", workers=self._workers.fleet.target)
 
     def leave(self) -> None:
@@ -194,7 +194,7 @@ class Handover:
         """Do what the standing asks for."""
         self._share(self._succession.shares_sockets)
         fleet = self._exporter.fleet
-        wanted = self._exporter.desired.target if self._succession.answers_metrics else 0
+        wanted = self._exporter.desired.least if self._succession.answers_metrics else 0
         if not fleet.stopping and fleet.target != wanted:
             fleet.resize(wanted)
 

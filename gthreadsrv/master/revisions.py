@@ -109,7 +109,8 @@ class Revisions:
             identity=identity,
             app=self._preload(settings, identity) if settings.preload_app else None,
             load=functools.partial(load_app, settings.app),
-            target=settings.workers,
+            least=settings.least_workers,
+            most=settings.most_workers,
             tls=tls,
         )
         exporter = Revision(
@@ -118,7 +119,8 @@ class Revisions:
             identity=identity,
             app=None,
             load=functools.partial(load_exporter, self.board, seen),
-            target=1 if metrics else 0,
+            least=1 if metrics else 0,
+            most=1 if metrics else 0,
             shown=main,
         )
         return RevisionPair(settings, workers, exporter, seen)
@@ -183,7 +185,8 @@ class Revisions:
         publish(self.board, pair.seen)
         self.board.master.set_config(
             {
-                "workers": settings.workers,
+                "workers": settings.least_workers,
+                "max_workers": settings.most_workers,
                 "threads": settings.threads,
                 "worker_connections": settings.worker_connections,
                 "backlog": settings.backlog,
@@ -201,10 +204,10 @@ class Revisions:
                 f"threads: {settings.threads} is more than the {board.threads} this server has "
                 "room for since its start; restart it to go beyond"
             )
-        if settings.workers + 2 > board.slots:
+        if settings.most_workers + 2 > board.slots:
             raise ConfigError(
-                f"workers: {settings.workers} is more than the {board.slots - 2} this server has "
-                "room for since its start; restart it to go beyond"
+                f"workers: {settings.most_workers} is more than the {board.slots - 2} this server "
+                "has room for since its start; restart it to go beyond"
             )
 
     def _open(
@@ -247,14 +250,14 @@ class Revisions:
 def _scoreboard(settings: Settings, listeners: Sequence[Listener]) -> Scoreboard:
     try:
         return Scoreboard(
-            max(_LEAST_SLOTS, _GROWTH * settings.workers),
+            max(_LEAST_SLOTS, _GROWTH * settings.most_workers),
             max(_LEAST_THREADS, _GROWTH * settings.threads),
             [str(listener.address) for listener in listeners],
         )
     except (OSError, OverflowError, ValueError):
         raise ConfigError(
-            f"workers, threads: no memory for {settings.workers} x {settings.threads} threads' "
-            "counters; ask for fewer"
+            f"workers, threads: no memory for {settings.most_workers} x {settings.threads} "
+            "threads' counters; ask for fewer"
         ) from None
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from gthreadsrv.net.address import parse_bind
+from gthreadsrv.settings.model import WorkerRange
 
 T = TypeVar("T")
 
@@ -27,6 +28,8 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FIELD_NAME = re.compile(r"[A-Za-z0-9-]+")
 _UNDERSCORED = re.compile(r"[A-Z0-9_]+")
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,6})?)([KMGT]?)(?:i?B)?", re.IGNORECASE)
+SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def whole(minimum: int, maximum: int | None = None) -> Callable[[object], int]:
@@ -53,6 +56,27 @@ def whole_or(word: str, meaning: int, minimum: int) -> Callable[[object], int]:
     return convert
 
 
+def workers(value: object) -> int | WorkerRange:
+    """A number of workers, 0 for `auto`, or two with a colon: the fewest and the most."""
+    if not (isinstance(value, str) and ":" in value):
+        return whole_or("auto", 0, 1)(value)
+    least, _, most = value.partition(":")
+    found = WorkerRange(whole(1)(least), whole(1)(most))
+    if found.least > found.most:
+        raise ValueError(f"{value!r} has the larger number first")
+    return found if found.least < found.most else found.least
+
+
+def size(value: object) -> int:
+    """A number of bytes; a text may end in K, M, G or T, in powers of 1024."""
+    if not isinstance(value, str):
+        return whole(0)(value)
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise ValueError(f"{value!r} is not a number of bytes")
+    return int(float(match[1]) * SIZES[match[2].upper()])
+
+
 def limit(maximum: int, zero: int) -> Callable[[object], int]:
     """A size from 1 to `maximum`; 0 asks for no limit and gets `zero`, the most we take."""
     number = whole(0, maximum)
@@ -74,6 +98,18 @@ def seconds(value: object) -> float:
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"{value!r} is out of range")
     return number
+
+
+def seconds_within(least: float, most: float) -> Callable[[object], float]:
+    """A time between two others."""
+
+    def convert(value: object) -> float:
+        number = seconds(value)
+        if not least <= number <= most:
+            raise ValueError(f"{value!r} is out of range")
+        return number
+
+    return convert
 
 
 def share(value: object) -> float:

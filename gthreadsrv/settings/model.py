@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerRange:
+    """As many workers as the load asks for, within these bounds."""
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.least}:{self.most}"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Every value the server runs by. Times are seconds, sizes bytes."""
 
@@ -33,12 +44,15 @@ class Settings:
     umask: int = 0
 
     # Workers and threads; 0 means: not sized yet
-    workers: int = 0
+    workers: int | WorkerRange = 0
+    scale_down_after: float = 60.0
     threads: int = 0
     worker_class: str = "gthread"
     worker_connections: int = 1000
     max_requests: int = 0
     max_requests_jitter: int = 0
+    max_lifetime: float = 0.0
+    max_rss: int = 0
 
     # Times
     timeout: float = 30.0
@@ -101,6 +115,16 @@ class Settings:
     # Actions
     check_config: bool = False
     print_config: bool = False
+
+    @property
+    def least_workers(self) -> int:
+        """Workers it starts with, and never has fewer of."""
+        return self.workers if isinstance(self.workers, int) else self.workers.least
+
+    @property
+    def most_workers(self) -> int:
+        """Workers it never wants more of by itself."""
+        return self.workers if isinstance(self.workers, int) else self.workers.most
 
     @property
     def is_ssl(self) -> bool:

@@ -36,6 +36,16 @@ def _auto(value: object) -> str:
     return plain(value) if value else "auto"
 
 
+def _size(value: object) -> str:
+    """Bytes in the largest unit that leaves a whole number."""
+    if not isinstance(value, int):
+        return ""
+    for unit in reversed(convert.SIZES):
+        if value and value % convert.SIZES[unit] == 0:
+            return f"{value // convert.SIZES[unit]}{unit}"
+    return str(value)
+
+
 def _octal(value: object) -> str:
     return f"{value:o}" if isinstance(value, int) else ""
 
@@ -156,10 +166,16 @@ TABLE: tuple[Setting, ...] = (
         "permission bits taken from the unix sockets it makes", show=_octal,
     ),
     Setting(
-        "workers", WORKERS, ("-w", "--workers"), "N", convert.whole_or("auto", 0, 1),
-        f"{_POSITIVE}, or auto",
-        "worker processes [by the CPUs this container may use: see Sizing]",
+        "workers", WORKERS, ("-w", "--workers"), "N or N:N", convert.workers,
+        f"{_POSITIVE}, two of them as in 2:8, or auto",
+        "worker processes; 2:8 is at least 2, and up to 8 as the load asks for them: see "
+        "Autoscaling [by the CPUs this container may use: see Sizing]",
         show=_auto, fallback=Fallback("WEB_CONCURRENCY"),
+    ),
+    Setting(
+        "scale_down_after", WORKERS, ("--scale-down-after",), "SECONDS",
+        convert.seconds_within(1.0, 600.0), "seconds, 1 to 600",
+        "with --workers 2:8, how long fewer workers must have been enough before one is retired",
     ),
     Setting(
         "threads", WORKERS, ("--threads",), "N", convert.whole_or("auto", 0, 1),
@@ -182,6 +198,18 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "max_requests_jitter", WORKERS, ("--max-requests-jitter",), "N", convert.whole(0), _COUNT,
         "add up to this many requests, by chance, so that workers are not replaced together",
+    ),
+    Setting(
+        "max_lifetime", WORKERS, ("--max-lifetime",), "SECONDS", convert.seconds, _SECONDS,
+        "replace a worker at this age, or up to a tenth earlier, by chance, so that workers are "
+        "not replaced together; 0 is never",
+    ),
+    Setting(
+        "max_rss", WORKERS, ("--max-rss",), "BYTES", convert.size,
+        "a number of bytes, or one with K, M, G or T (300M)",
+        "replace a worker that holds more memory than this, pages it shares divided among their "
+        "users; 0 is no limit",
+        show=_size,
     ),
     Setting(
         "timeout", TIMES, ("-t", "--timeout"), "SECONDS", convert.seconds, _SECONDS,

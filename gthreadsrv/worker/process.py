@@ -21,6 +21,7 @@ from gthreadsrv.http.parser import make_parser
 from gthreadsrv.http.recall import Recall, RecallingParser
 from gthreadsrv.http.response import HeadEncoder
 from gthreadsrv.net.peers import TrustedPeers
+from gthreadsrv.worker.balance import Balance
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
 from gthreadsrv.worker.drain import Drain
 from gthreadsrv.worker.intake import Intake
@@ -80,7 +81,11 @@ def run_worker(context: WorkerContext) -> int:
     )
     threads = _threads(context, app, pool, ports, drain)
     overdue = Overdue(threads, settings.timeout, context.channel, logs.get_logger())
-    beat = _Beat(context.channel, pool, slot, overdue)
+    balance = None
+    if settings.most_workers > settings.least_workers:
+        services = [thread.service for thread in threads]
+        balance = Balance(context.board, context.slot, services)
+    beat = _Beat(context.channel, pool, slot, overdue, balance)
     watchdog = Watchdog(
         pool,
         slot,
@@ -138,7 +143,7 @@ def _request_limit(settings: Settings) -> int:
 def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
     settings = context.settings
     trusted = TrustedPeers(settings.forwarded_allow_ips)
-    multithread, multiprocess = settings.threads > 1, settings.workers > 1
+    multithread, multiprocess = settings.threads > 1, settings.most_workers > 1
     fields = FieldTrust(
         settings.header_map,
         settings.forwarder_headers,
@@ -208,8 +213,16 @@ def _threads(
 class _Beat:
     """What goes with a heartbeat: the kernel's numbers, and the limits of requests."""
 
-    def __init__(self, channel: WorkerChannel, pool: Pool, slot: SlotRow, overdue: Overdue) -> None:
+    def __init__(
+        self,
+        channel: WorkerChannel,
+        pool: Pool,
+        slot: SlotRow,
+        overdue: Overdue,
+        balance: Balance | None,
+    ) -> None:
         self._overdue = overdue
+        self._balance = balance
         self._channel = channel
         self._pool = pool
         self._times = OwnTimes(slot)
@@ -217,7 +230,10 @@ class _Beat:
 
     def __call__(self) -> None:
         self._times.record()
-        self._overdue.look(monotonic())
+        now = monotonic()
+        self._overdue.look(now)
+        if self._balance is not None:
+            self._balance.look(now)
         if self._pool.limit_reached and not self._asked:
             self._asked = True
             self._channel.send(RetireRequested("max_requests"))

@@ -65,13 +65,12 @@ class Service:
         encoder: HeadEncoder,
         log: FilteringBoundLogger,
     ) -> None:
-        self._app = app
-        self._pool = pool
+        self._app, self._pool = app, pool
         self.row = row
         self._patience = patience_of(settings)
-        self._keeps_alive, self._idle_s = self._patience.keeps_alive, self._patience.idle_s
-        self._encoder = encoder
-        self._log = log
+        self.keeps_alive, self._idle_s = self._patience.keeps_alive, self._patience.idle_s
+        self._encoder, self._log = encoder, log
+        self.lets_go = False  # until the next connection has ended: see balance
 
         self.exchange: Exchange | None = None
         """The latest one; it runs while `row.since` is set.  The watchdog looks at it."""
@@ -146,7 +145,7 @@ class Service:
             wire,
             self._encoder,
             wall_ns // 1_000_000_000,
-            head.keep_alive and self._keeps_alive and not pool.closing,
+            head.keep_alive and self.keeps_alive and not pool.closing,
         )
         self.exchange = exchange
         try:
@@ -270,7 +269,7 @@ class Service:
                 exemplar,
             )
             if not exchange.keep_alive:
-                connection.then_close = self._close_reason(wire, exchange)
+                connection.then_close = self._reason(wire, exchange, head)
             pool.expect(connection, done + self._patience.write_s)
             return WRITING, done
         if exchange.keep_alive:
@@ -278,7 +277,7 @@ class Service:
                 return intake.next_request(connection, done), done
             pool.expect(connection, done + self._idle_s)
             return IDLE, done
-        self._end(connection, self._close_reason(wire, exchange), lingering=head.keep_alive)
+        self._end(connection, self._reason(wire, exchange, head), lingering=head.keep_alive)
         return None, done
 
     def _fail(
@@ -455,10 +454,13 @@ class Service:
         self.row.count_error("client_disconnect")
         self.close(connection, reason)
 
-    def _close_reason(self, wire: Wire, exchange: Exchange) -> str:
+    def _reason(self, wire: Wire, exchange: Exchange, head: RequestHead) -> str:
         if exchange.cut:
             wire.cut = True
             return "error"
+        if self.lets_go and head.keep_alive:
+            self.lets_go, self.keeps_alive = False, True
+            return "rebalance"
         return self._pool.close_reason if self._pool.closing else "client"
 
     def _end(self, connection: Connection, reason: str, *, lingering: bool) -> None:

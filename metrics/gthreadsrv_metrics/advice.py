@@ -38,6 +38,10 @@ CPU_FULL: Final = 0.85
 INTERPRETER_FULL: Final = 0.8
 """Of one core in one worker: its threads take turns with the interpreter."""
 
+STARVED: Final = 0.25
+"""Threads that are ready to compute and have no CPU, on the mean; and at least as much as they
+compute: then others on the machine have it."""
+
 THROTTLED_SHARE: Final = 0.05
 MEMORY_FULL: Final = 0.9
 BACKLOG_FULL: Final = 0.5
@@ -115,6 +119,16 @@ class Window:
         return self.delta("cgroup_cpu_throttled_seconds_total") / self.seconds
 
     @property
+    def cpu_wait(self) -> float:
+        """Threads that are ready to compute and wait for a CPU, on the mean."""
+        return self.delta("worker_runqueue_wait_seconds_total") / self.seconds
+
+    @property
+    def starved(self) -> bool:
+        """Whether somebody else on the machine has the CPU that the workers want."""
+        return self.throttled <= THROTTLED_SHARE and self.cpu_wait >= max(STARVED, self.cpu)
+
+    @property
     def cpu_full(self) -> bool:
         """Whether the workers use what CPU there is."""
         return self.cpu >= CPU_FULL * self.cpu_limit
@@ -151,6 +165,7 @@ def advise(window: Window) -> list[Advice]:
     _memory(findings, window)
     _quota(findings, window)
     _cpu(findings, window)
+    _starved(findings, window)
     _workers(findings, window)
     _threads(findings, window)
     _backlog(findings, window)
@@ -196,8 +211,19 @@ def _cpu(findings: _Findings, window: Window) -> None:
         )
 
 
+def _starved(findings: _Findings, window: Window) -> None:
+    if window.waits and window.starved and not window.cpu_full:
+        findings.add(
+            "cpu",
+            "requests wait for a CPU that others on this machine use: take load off the machine, or"
+            " have CPUs of its own for this server; neither workers nor threads would help",
+            *window.load(),
+            f"{window.cpu_wait:.2f} threads ready to compute have no CPU",
+        )
+
+
 def _workers(findings: _Findings, window: Window) -> None:
-    if window.waits and window.interpreter_full and not window.cpu_full:
+    if window.waits and not window.starved and window.interpreter_full and not window.cpu_full:
         workers = window.gauge("worker_up")
         more = max(workers + 1, min(window.cpu_limit, math.ceil(window.cpu / COMFORT)))
         findings.add(
@@ -210,7 +236,7 @@ def _workers(findings: _Findings, window: Window) -> None:
 
 
 def _threads(findings: _Findings, window: Window) -> None:
-    if not window.waits or window.interpreter_full or window.cpu_full:
+    if not window.waits or window.starved or window.interpreter_full or window.cpu_full:
         return
     threads, workers = window.gauge("config_threads"), max(window.gauge("worker_up"), 1.0)
     busy = window.delta("thread_busy_seconds_total") / window.seconds

@@ -83,8 +83,13 @@ CATALOGUE: Final = (
     ),
     _gauge(
         "config_workers",
-        "Workers as configured.",
+        "Workers as configured; of a range (2:8) the fewest.",
         "gthreadsrv_workers_target - gthreadsrv_config_workers",
+    ),
+    _gauge(
+        "config_max_workers",
+        "The most workers that autoscaling may want; without it, config_workers.",
+        "gthreadsrv_workers_target == on (instance) gthreadsrv_config_max_workers",
     ),
     _gauge(
         "config_threads",
@@ -189,6 +194,15 @@ CATALOGUE: Final = (
         "sum by (direction) (increase(gthreadsrv_scale_events_total[1h]))",
         "direction",
         direction=labels.SCALE_DIRECTIONS,
+    ),
+    _counter(
+        "scale_refusals_total",
+        "Spells in which more workers were wanted and not started, by what is full: the"
+        " CPU (the container's, or the machine's by others' doing), the container's memory, or the"
+        " number of workers itself.",
+        "sum by (reason) (increase(gthreadsrv_scale_refusals_total[1h])) > 0",
+        "reason",
+        reason=labels.SCALE_REFUSALS,
     ),
     # Saturation.
     _gauge(

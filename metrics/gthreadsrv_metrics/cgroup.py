@@ -1,8 +1,8 @@
 """The limits a container runs under and how often it met them, from cgroup v1 or v2.
 
-Runs in the exporter at every scrape. Limits may sit on any level above a process, and a
-limit matters beside the usage of its own level, so every visible level is looked at. What
-has no limit, or cannot be read, is None and its series absent.
+Runs in the exporter at every scrape, and in the master where it scales by them. Limits may sit
+on any level above a process, and a limit matters beside the usage of its own level, so every
+visible level is looked at. What has no limit, or cannot be read, is None and its series absent.
 """
 
 from __future__ import annotations
@@ -28,6 +28,16 @@ class CgroupReading:
     memory_usage_bytes: int | None = None
     memory_limit_bytes: int | None = None
     oom_kills: int | None = None
+    # Of the usage: file pages not used of late, which the kernel takes back when it must.
+    memory_reclaimable_bytes: int | None = None
+
+    @property
+    def memory_left_bytes(self) -> int | None:
+        """What may still be had below the limit; None where there is none."""
+        if self.memory_limit_bytes is None or self.memory_usage_bytes is None:
+            return None
+        used = self.memory_usage_bytes - (self.memory_reclaimable_bytes or 0)
+        return max(self.memory_limit_bytes - used, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,7 @@ class _Memory:
     usage: int | None
     limit: int | None
     oom_kills: int | None
+    reclaimable: int | None
 
 
 def read_cgroup(root: str = "/sys/fs/cgroup", proc_root: str = "/proc") -> CgroupReading:
@@ -64,7 +75,7 @@ def read_cgroup(root: str = "/sys/fs/cgroup", proc_root: str = "/proc") -> Cgrou
 def _combine(cpus: list[_Cpu], memories: list[_Memory]) -> CgroupReading:
     """Let the tightest level speak for each limit."""
     limited = [m for m in memories if m.limit is not None and m.usage is not None]
-    nearest = memories[0] if memories else _Memory(None, None, None)
+    nearest = memories[0] if memories else _Memory(None, None, None, None)
     memory = min(limited, key=lambda m: (m.limit or 0) - (m.usage or 0), default=nearest)
     # Each level counts its own throttling, and a worker is held up by any of them.
     seconds = [cpu.throttled_s for cpu in cpus if cpu.throttled_s is not None]
@@ -76,6 +87,7 @@ def _combine(cpus: list[_Cpu], memories: list[_Memory]) -> CgroupReading:
         memory_usage_bytes=memory.usage,
         memory_limit_bytes=memory.limit,
         oom_kills=nearest.oom_kills,
+        memory_reclaimable_bytes=memory.reclaimable,
     )
 
 
@@ -128,6 +140,7 @@ def _v2_memory(directory: str) -> _Memory:
         _number(f"{directory}/memory.current"),
         _number(f"{directory}/memory.max"),  # "max" is no number: no limit
         _table(f"{directory}/memory.events").get("oom_kill"),
+        _table(f"{directory}/memory.stat").get("inactive_file"),
     )
 
 
@@ -137,6 +150,7 @@ def _v1_memory(directory: str) -> _Memory:
         _number(f"{directory}/memory.usage_in_bytes"),
         limit if limit is not None and limit < _V1_UNLIMITED else None,
         _table(f"{directory}/memory.oom_control").get("oom_kill"),
+        _table(f"{directory}/memory.stat").get("total_inactive_file"),
     )
 
 

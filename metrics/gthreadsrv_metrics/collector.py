@@ -27,6 +27,7 @@ from gthreadsrv_metrics.layout import (
     M_EXITS,
     M_RELOAD_SUCCESS,
     M_RELOADS,
+    M_SCALE_REFUSALS,
     M_SCALES,
     M_SPAWNS,
     M_START_TIME,
@@ -226,6 +227,7 @@ def _master(families: Families, fleet: FleetReading, sources: Sources) -> None:
         ("worker_exits_total", "reason", labels.EXIT_REASONS, M_EXITS),
         ("reloads_total", "result", labels.RELOAD_RESULTS, M_RELOADS),
         ("scale_events_total", "direction", labels.SCALE_DIRECTIONS, M_SCALES),
+        ("scale_refusals_total", "reason", labels.SCALE_REFUSALS, M_SCALE_REFUSALS),
     ):
         families.add_each(name, label, values, cells[start : start + len(values)])
     families.add_histogram("worker_boot_duration_seconds", cells[M_BOOT:])

@@ -25,10 +25,12 @@ EXIT_REASONS: Final = (
 )  # fmt: skip
 RELOAD_RESULTS: Final = ("ok", "failed")
 SCALE_DIRECTIONS: Final = ("up", "down")
+SCALE_REFUSALS: Final = ("cpu", "memory", "limit")
 
 CONNECTION_STATES: Final = ("reading", "active", "writing", "idle")
 CLOSE_REASONS: Final = (
     "keepalive_timeout", "client", "max_requests", "error", "limit", "shutdown", "timeout",
+    "rebalance",
 )  # fmt: skip
 ERROR_REASONS: Final = (
     "bad_request", "headers_too_large", "body_too_large", "read_timeout",

@@ -54,14 +54,16 @@ M_HEARTBEAT: Final = 1  # monotonic seconds; 0: the master has not beaten yet
 M_SHUTTING_DOWN: Final = 2  # 0 or 1
 M_TARGET_WORKERS: Final = 3
 M_SHARED_QUEUES: Final = 4  # 1 while another master accepts from the same listeners
-M_CONFIG: Final = 5  # six cells, in the order of CONFIG_FIELDS
+M_CONFIG: Final = 5  # seven cells, in the order of CONFIG_FIELDS
 CONFIG_FIELDS: Final = (
     "workers", "threads", "worker_connections", "backlog", "keepalive_seconds", "timeout_seconds",
+    "max_workers",
 )  # fmt: skip
 M_RELOAD_SUCCESS: Final = M_CONFIG + len(CONFIG_FIELDS)  # unix seconds; 0: never
 M_RELOADS: Final = M_RELOAD_SUCCESS + 1
 M_SCALES: Final = M_RELOADS + len(labels.RELOAD_RESULTS)
-M_SPAWNS: Final = M_SCALES + len(labels.SCALE_DIRECTIONS)
+M_SCALE_REFUSALS: Final = M_SCALES + len(labels.SCALE_DIRECTIONS)
+M_SPAWNS: Final = M_SCALE_REFUSALS + len(labels.SCALE_REFUSALS)
 M_EXITS: Final = M_SPAWNS + len(labels.SPAWN_REASONS)
 M_BOOT: Final = M_EXITS + len(labels.EXIT_REASONS)  # histogram: sum, then buckets
 MASTER_CELLS: Final = M_BOOT + 1 + len(labels.BOOT_BOUNDS) + 1

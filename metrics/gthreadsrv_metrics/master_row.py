@@ -31,6 +31,7 @@ from gthreadsrv_metrics.layout import (
     M_HEARTBEAT,
     M_RELOAD_SUCCESS,
     M_RELOADS,
+    M_SCALE_REFUSALS,
     M_SCALES,
     M_SHARED_QUEUES,
     M_SHUTTING_DOWN,
@@ -68,6 +69,7 @@ __all__ = ["MasterRow"]
 _STATE: Final = {state: index for index, state in enumerate(labels.STATES)}
 _SPAWNS: Final = {reason: M_SPAWNS + i for i, reason in enumerate(labels.SPAWN_REASONS)}
 _EXITS: Final = {reason: M_EXITS + i for i, reason in enumerate(labels.EXIT_REASONS)}
+_REFUSALS: Final = {why: M_SCALE_REFUSALS + i for i, why in enumerate(labels.SCALE_REFUSALS)}
 _SCALES: Final = {way: M_SCALES + i for i, way in enumerate(labels.SCALE_DIRECTIONS)}
 
 
@@ -159,6 +161,10 @@ class MasterRow:
     def scaled(self, direction: str) -> None:
         """The wanted number of workers was moved ``up`` or ``down``."""
         self._cells[_SCALES[direction]] += 1.0
+
+    def scale_refused(self, reason: str) -> None:
+        """More workers were wanted and could not be had, for one of SCALE_REFUSALS."""
+        self._cells[_REFUSALS[reason]] += 1.0
 
     def set_target_workers(self, count: int) -> None:
         """How many workers are wanted."""

@@ -1,9 +1,10 @@
 """What /proc knows about worker processes and threads.
 
-Two readers. ``ProcessReader`` runs in the exporter and looks at workers from outside, so
-it still answers when a worker holds its interpreter. ``OwnTimes`` runs on a worker's
-watchdog thread and moves what would die with the process (CPU and waiting of each thread)
-into the slot row. A file that is missing, refused or gone is None, never an error.
+Functions for one figure of one process, and two readers. ``ProcessReader`` runs in the exporter
+and looks at workers from outside, so it still answers when a worker holds its interpreter.
+``OwnTimes`` runs on a worker's watchdog thread and moves what would die with the process (CPU
+and waiting of each thread) into the slot row. A file that is missing, refused or gone is None,
+never an error.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
 
     from gthreadsrv_metrics.slot_row import SlotRow
 
-__all__ = ["OwnTimes", "ProcessReader", "ProcessReading"]
+__all__ = [
+    "OwnTimes",
+    "ProcessReader",
+    "ProcessReading",
+    "cpu_seconds",
+    "proportional_bytes",
+    "resident_bytes",
+]
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -26,6 +34,31 @@ _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 # its memory lock. Each worker is asked at most this often, and a scrape spends this much.
 _MEMORY_PERIOD_S: Final = 10.0
 _MEMORY_BUDGET_S: Final = 0.010
+
+
+def cpu_seconds(pid: int, root: str = "/proc") -> tuple[float, float] | None:
+    """User and system CPU with that of children it has waited for, as wait4 will report."""
+    text = _read(f"{root}/{pid}/stat")
+    # The command, in parentheses, may itself contain both blanks and parentheses.
+    fields = text.rpartition(")")[2].split() if text else []
+    if len(fields) < 15:
+        return None
+    utime, stime, cutime, cstime = map(int, fields[11:15])
+    return (utime + cutime) / _TICKS_PER_S, (stime + cstime) / _TICKS_PER_S
+
+
+def resident_bytes(pid: int, root: str = "/proc") -> int | None:
+    """Memory in RAM, pages it shares included in full."""
+    fields = (_read(f"{root}/{pid}/statm") or "").split()
+    return int(fields[1]) * _PAGE_BYTES if len(fields) > 1 else None
+
+
+def proportional_bytes(pid: int, root: str = "/proc") -> int | None:
+    """Memory in RAM, pages it shares divided among their users."""
+    for line in (_read(f"{root}/{pid}/smaps_rollup") or "").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +101,11 @@ class ProcessReader:
 
     def _one(self, pid: int) -> ProcessReading:
         kept = self._kept[pid]
-        cpu = self._cpu(pid)
+        cpu = cpu_seconds(pid, self._root)
         return ProcessReading(
             user_s=cpu[0] if cpu else None,
             system_s=cpu[1] if cpu else None,
-            resident_bytes=self._resident(pid),
+            resident_bytes=resident_bytes(pid, self._root),
             proportional_bytes=kept.proportional_bytes,
             open_fds=self._open_fds(pid),
             max_fds=kept.max_fds,
@@ -86,27 +119,7 @@ class ProcessReader:
             if kept.memory_due_s > now or now - started > _MEMORY_BUDGET_S:
                 break
             kept.memory_due_s = now + _MEMORY_PERIOD_S
-            kept.proportional_bytes = self._proportional(pid)
-
-    def _cpu(self, pid: int) -> tuple[float, float] | None:
-        """CPU with that of children it has waited for, as wait4 will report at the end."""
-        text = _read(f"{self._root}/{pid}/stat")
-        # The command, in parentheses, may itself contain both blanks and parentheses.
-        fields = text.rpartition(")")[2].split() if text else []
-        if len(fields) < 15:
-            return None
-        utime, stime, cutime, cstime = map(int, fields[11:15])
-        return (utime + cutime) / _TICKS_PER_S, (stime + cstime) / _TICKS_PER_S
-
-    def _resident(self, pid: int) -> int | None:
-        fields = (_read(f"{self._root}/{pid}/statm") or "").split()
-        return int(fields[1]) * _PAGE_BYTES if len(fields) > 1 else None
-
-    def _proportional(self, pid: int) -> int | None:
-        for line in (_read(f"{self._root}/{pid}/smaps_rollup") or "").splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-        return None
+            kept.proportional_bytes = proportional_bytes(pid, self._root)
 
     def _open_fds(self, pid: int) -> int | None:
         path = f"{self._root}/{pid}/fd"

@@ -70,7 +70,7 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2() -> None:
     assert done.stdout == ""
     assert done.stderr == (
         "gthreadsrv: error: workers: 'many' is not a whole number (set by WEB_CONCURRENCY, "
-        "environment); allowed: a whole number, 1 or more, or auto\n"
+        "environment); allowed: a whole number, 1 or more, two of them as in 2:8, or auto\n"
     )
 
 

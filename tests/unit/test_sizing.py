@@ -90,6 +90,13 @@ def test_the_log_line_shows_the_sum() -> None:
     }
 
 
+def test_of_a_range_the_fewest_workers_decide() -> None:
+    """They alone give 2xCPU+1; the line shows both ends."""
+    sized = resolve(2, None, Cpus(4, "test"), 8)
+    assert (sized.workers, sized.threads) == (2, 5)
+    assert sized.describe()["most_workers"] == 8
+
+
 # -- where CPUs are read ----------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+from typing import Any
 
 from gthreadsrv.master.fleet import (
     Fleet,
@@ -22,7 +23,7 @@ LOAD_ERROR = 3 << 8
 class Simulation:
     """Carries out a fleet's steps in memory, and keeps a record of them."""
 
-    def __init__(self, target: int = 4, capacity: int = 16, **terms: float) -> None:
+    def __init__(self, target: int = 4, capacity: int = 16, **terms: Any) -> None:
         self.now = 1000.0
         self.heartbeats: dict[int, float] = {}
         self.fleet = Fleet(
@@ -42,8 +43,9 @@ class Simulation:
         timeout_s: float = 30.0,
         graceful_timeout_s: float = 20.0,
         boot_timeout_s: float = 0.0,
+        most: int = 0,
     ) -> Terms:
-        return Terms(target, timeout_s, graceful_timeout_s, boot_timeout_s)
+        return Terms(target, max(target, most), timeout_s, graceful_timeout_s, boot_timeout_s)
 
     def turn(self, after_s: float = 0.0) -> None:
         """Let time pass, and do what the fleet says."""

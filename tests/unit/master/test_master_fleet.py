@@ -132,6 +132,18 @@ def test_fork_failures_are_retried_later() -> None:
 # Reload
 
 
+def test_a_reload_keeps_what_autoscaling_wants_within_the_new_bounds() -> None:
+    """Four of 2:8 stay four in 2:6, are three in 1:3 and five in 5."""
+    for least, most, expected in ((2, 6, 4), (1, 3, 3), (5, 5, 5)):
+        fleet = Simulation(target=2, most=8).start()
+        fleet.fleet.resize(4)
+        fleet.settle()
+        fleet.fleet.reload(fleet.terms(least, most=most))
+        fleet.settle()
+        assert len(fleet.ready) == fleet.fleet.target == expected
+        assert (fleet.fleet.bounds.least, fleet.fleet.bounds.most) == (least, most)
+
+
 def test_a_reload_replaces_workers_one_by_one() -> None:
     """A spare slot boots first, and only then an old worker is told to leave, four times."""
     fleet = Simulation(target=4).start()

@@ -84,6 +84,18 @@ def test_a_full_cpu_is_not_mended_by_settings() -> None:
     assert limits(**WAITING, worker_cpu_seconds_total=39) == ["cpu"]
 
 
+def test_a_cpu_that_others_have_is_not_a_lack_of_threads() -> None:
+    """Threads that wait for a CPU are busy and do not compute, as those that wait for a database."""
+    [advice] = advise(
+        window(**WAITING, worker_cpu_seconds_total=2.5, worker_runqueue_wait_seconds_total=25)
+    )
+    assert advice.limit == "cpu"
+    assert "others on this machine" in advice.text
+    assert "2.50 threads ready to compute have no CPU" in advice.numbers
+    assert limits(**WAITING, worker_runqueue_wait_seconds_total=2) == ["threads"]
+    assert limits(worker_runqueue_wait_seconds_total=25) == [], "nobody waits"
+
+
 def test_a_throttled_container_needs_quota() -> None:
     """Which is all that is said of its CPU."""
     assert limits(

@@ -6,8 +6,10 @@ interpreter of its own: a few lines that play master, workers and application.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -312,6 +314,20 @@ def test_without_a_writable_place_there_is_none(tmp_path: Path) -> None:
     made = prepare_directory({}, parents=[nowhere, str(tmp_path)])
     assert made is not None
     made.remove()
+
+
+def test_not_even_a_temporary_directory_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all is read-only tempfile finds none, and says so by an exception."""
+
+    def nothing() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    def refuse(*_args: object, **options: object) -> str:
+        raise OSError(errno.EROFS, "Read-only file system", options.get("dir"))
+
+    monkeypatch.setattr(tempfile, "gettempdir", nothing)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    assert prepare_directory({}) is None
 
 
 @pytest.mark.parametrize("variable", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])

@@ -80,6 +80,28 @@ def test_v1(machine: Machine, mount: str) -> None:
     assert machine.read() == CgroupReading(0.5, 1.5, 2, 100, 400, 3)
 
 
+def test_memory_left_is_what_the_kernel_could_still_give(machine: Machine) -> None:
+    """File pages that nobody used of late go when they must."""
+    machine.own("0::/\n")
+    machine.write("cgroup.controllers", "memory")
+    machine.write("memory.current", "1000")
+    assert machine.read().memory_left_bytes is None
+    machine.write("memory.max", "4000")
+    assert machine.read().memory_left_bytes == 3000
+    machine.write("memory.stat", "anon 500\ninactive_file 400\nactive_file 100")
+    assert machine.read().memory_left_bytes == 3400
+
+
+def test_memory_left_on_v1(machine: Machine) -> None:
+    """The hierarchy's total counts, as the usage does."""
+    machine.own("4:memory:/app\n")
+    machine.write("memory/app/memory.usage_in_bytes", "500")
+    machine.write("memory/app/memory.limit_in_bytes", "400")
+    assert machine.read().memory_left_bytes == 0
+    machine.write("memory/app/memory.stat", "inactive_file 1\ntotal_inactive_file 300")
+    assert machine.read().memory_left_bytes == 200
+
+
 def test_v1_without_limits(machine: Machine) -> None:
     """A quota of -1 and the largest number there is are no limits."""
     machine.own("4:memory:/\n1:cpu:/\n")

@@ -154,6 +154,8 @@ CHANGES: list[tuple[str, dict[str, str], Change]] = [
     ("last_reload_success_timestamp_seconds", {}, lambda w: w.master.reloaded(True, 2.0)),
     ("scale_events_total", {"direction": "up"}, lambda w: w.master.scaled("up")),
     ("scale_events_total", {"direction": "down"}, lambda w: w.master.scaled("down")),
+    *(("scale_refusals_total", {"reason": reason}, lambda w, r=reason: w.master.scale_refused(r))
+      for reason in labels.SCALE_REFUSALS),
     ("threads", W, lambda w: w.master.lease(0, 100, 1, NOW, threads=1)),
     ("threads_busy", W, begin),
     ("thread_utilization_ratio", {}, all_of(tick, begin, tick)),

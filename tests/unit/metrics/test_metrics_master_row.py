@@ -201,7 +201,7 @@ def test_plain_values(board: Scoreboard) -> None:
     master.set_backlog_limit("unix:/run/app.sock", 128)
     master.set_shutting_down()
     cells = board.master_cells
-    assert list(cells[M_CONFIG : M_CONFIG + len(CONFIG_FIELDS)]) == [1, 2, 3, 4, 5, 6]
+    assert list(cells[M_CONFIG : M_CONFIG + len(CONFIG_FIELDS)]) == [1, 2, 3, 4, 5, 6, 7]
     assert (cells[M_TARGET_WORKERS], cells[M_HEARTBEAT], cells[M_SHUTTING_DOWN]) == (5, NOW, 1)
     assert list(board.listener_cells) == [0, 128]
     assert L_BACKLOG_LIMIT == 0

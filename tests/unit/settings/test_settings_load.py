@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gthreadsrv.errors import ConfigError
 from gthreadsrv.settings import Loaded, Origin, Settings, Source, load
+from gthreadsrv.settings.model import WorkerRange
 from gthreadsrv.settings.table import TABLE
 
 HERE = str(Path(__file__).parent)
@@ -74,6 +75,14 @@ FLAGS = [
       "drain_delay": 5.0}),
     (["--max-requests", "10", "--max-requests-jitter", "2"],
      {"max_requests": 10, "max_requests_jitter": 2}),
+    (["--workers", "2:8", "--scale-down-after", "30"],
+     {"workers": WorkerRange(2, 8), "scale_down_after": 30.0}),
+    (["--workers", "4:4"], {"workers": 4}),
+    (["--max-lifetime", "3600", "--max-rss", "300M"],
+     {"max_lifetime": 3600.0, "max_rss": 300 << 20}),
+    (["--max-rss", "1.5GiB"], {"max_rss": 3 << 29}),
+    (["--max-rss", "1000000"], {"max_rss": 1_000_000}),
+    (["--max-rss", "64kb"], {"max_rss": 64 << 10}),
     (["--preload"], {"preload_app": True}),
     (["-e", "A=1", "--env", "B=x=y, z"], {"raw_env": ("A=1", "B=x=y, z")}),
     (["-u", "root", "-g", "0", "-m", "027"], {"user": "root", "group": "0", "umask": 0o27}),
@@ -226,6 +235,12 @@ REFUSED = [
     (["--workers", "two"], "workers: 'two' is not a whole number (set by --workers, command"),
     (["-w", "1_0"], "'1_0' is not a whole number"),
     (["-w", "1.5"], "'1.5' is not a whole number"),
+    (["-w", "8:2"], "workers: '8:2' has the larger number first"),
+    (["-w", "0:2"], "workers: 0 is out of range"),
+    (["-w", "2:"], "'' is not a whole number"),
+    (["--scale-down-after", "0.5"], "scale_down_after: '0.5' is out of range"),
+    (["--max-rss", "300X"], "max_rss: '300X' is not a number of bytes"),
+    (["--max-rss", "-1"], "'-1' is not a number of bytes"),
     (["--threads="], "'' is not a whole number"),
     (["-t", "soon"], "timeout: 'soon' is not a number of seconds"),
     (["-t", "-1"], "timeout: '-1' is out of range"),

@@ -1,0 +1,107 @@
+"""`--workers 1:3` at a real server: up and down under load, and nobody notices."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.bench.situations import limited
+from tests.system.conftest import Servers
+from tests.system.harness import Server, wait_until
+from tests.system.test_container import LIMITS
+from tests.system.test_signals import Load
+
+
+def metric(server: Server, name: str, **labels: str) -> float:
+    return server.sample(f"gthreadsrv_{name}", **labels)
+
+
+def test_a_burst_is_scaled_up_and_down_without_a_lost_request(serve: Servers) -> None:
+    """Four clients over two threads make it three workers; one client makes it one again."""
+    server = serve(
+        "behaviours:app", "--workers", "1:3", "--scale-down-after", "2",
+        workers=None, threads=2, metrics=True,
+    )  # fmt: skip
+    server.wait_workers(1)
+    server.wait_ready()
+    assert metric(server, "config_max_workers") == 3
+    burst = Load(server, "/sleep?s=0.05", keep_alive=True)
+    trickle = Load(server, "/sleep?s=0.02", keep_alive=False)
+    trickle._threads = trickle._threads[:1]
+    trickle.start()
+    try:
+        burst.start()
+        try:
+            wait_until(lambda: len(server.worker_pids()) == 3, 60, what="three workers")
+            wait_until(lambda: len({*burst.answers[-12:]}) > 1, 60, what="kept connections moved")
+        finally:
+            burst.stop()
+        wait_until(lambda: len(server.worker_pids()) == 1, 60, what="one worker again")
+        seen = len(trickle.answers)
+        wait_until(lambda: len(trickle.answers) > seen + 10)
+    finally:
+        trickle.stop()
+
+    assert (burst.failures, trickle.failures) == ([], [])
+    answered = len(burst.answers) + len(trickle.answers)
+    wait_until(lambda: metric(server, "requests_total", code="200") == answered, what="counted")
+    assert metric(server, "scale_events_total", direction="up") >= 1
+    assert metric(server, "scale_events_total", direction="down") == 2
+    assert metric(server, "worker_exits_total", reason="scale_down") == 2
+    assert metric(server, "workers_target") == 1
+    assert metric(server, "connections_closed_total", reason="rebalance") >= 1
+    sizes = [line["workers"] for line in server.logged("workers wanted")]
+    assert sizes[-2:] == [2, 1]
+
+
+@LIMITS
+def test_it_does_not_grow_into_a_full_cpu(serve: Servers) -> None:
+    """Requests that compute, in a container with a part of a CPU: told and counted once."""
+    quota = {
+        "cpu": {"cpu.cfs_period_us": 100_000, "cpu.cfs_quota_us": 50_000, "cpu.shares": 200_000}
+    }
+    with limited(quota) as prefix, ExitStack() as stack:
+        server = serve(
+            "troubles:app", "--workers", "1:3",
+            workers=None, threads=2, metrics=True, prefix=prefix,
+        )  # fmt: skip
+        stack.callback(server.kill)
+        server.wait_ready()
+        clients = Load(server, "/compute?n=0.02", keep_alive=True)
+        clients.start()
+        try:
+            [line] = server.wait_log("more workers wanted", deadline_s=60)
+            seen = len(clients.answers)
+            wait_until(lambda: len(clients.answers) > seen + 30, 60)
+        finally:
+            clients.stop()
+        assert line["reason"] == "cpu"
+        assert clients.failures == []
+        assert metric(server, "scale_refusals_total", reason="cpu") == 1
+        assert metric(server, "workers_target") == 1
+        assert server.stop() == 0
+        assert server.logged("workers wanted") == []
+
+
+def test_signals_move_within_the_bounds_and_a_reload_keeps_what_is_wanted(
+    serve: Servers, tmp_path: Path
+) -> None:
+    """TTIN and TTOU are one step; HUP reads new bounds, which hold at once."""
+    conf = tmp_path / "conf.py"
+    conf.write_text("workers = '1:2'\nscale_down_after = 600\n")
+    server = serve("behaviours:app", "-c", str(conf), workers=None)
+    server.wait_workers(1)
+    server.send_signal(signal.SIGTTIN)
+    server.wait_workers(2)
+    server.send_signal(signal.SIGTTIN)
+    server.wait_log("the number of workers stays", workers=2)
+    server.send_signal(signal.SIGHUP)
+    server.wait_log("reloaded")
+    server.wait_workers(2)
+    conf.write_text("workers = '3:4'\n")
+    server.send_signal(signal.SIGHUP)
+    server.wait_log("reloaded", 2)
+    server.wait_workers(3)
+    server.send_signal(signal.SIGTTOU)
+    server.wait_log("the number of workers stays", workers=3)

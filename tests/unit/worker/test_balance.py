@@ -1,0 +1,103 @@
+"""Kept connections are let go where requests wait and another worker has threads to spare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from gthreadsrv.worker.balance import Balance, keep, let_go
+from gthreadsrv_metrics.scoreboard import Scoreboard
+from tests.unit.worker.rig import GET, GET_CLOSE, Rig, at_end, hello
+
+MakeRig = Callable[..., Rig]
+
+
+class Asked:
+    """A service that keeps connections."""
+
+    keeps_alive = True
+    lets_go = False
+
+
+class Fleet:
+    """Two ready workers of three threads; the first one's balance."""
+
+    def __init__(self) -> None:
+        self.board = Scoreboard(4, 3, [])
+        for slot in (0, 1):
+            self.board.master.lease(slot, 100 + slot, 1, 900.0)
+            self.board.master.set_state(slot, "ready")
+        self.services = [Asked() for _ in range(3)]
+        self.balance = Balance(self.board, 0, self.services)
+        self.now = 1000.0
+        self.balance.look(self.now)
+
+    def second(self, waiting: float, saturated: float) -> int:
+        """A second in which so many waited here, and the other was full so long."""
+        row, other = self.board.thread(0, 0), self.board.slot(1)
+        other.begin_saturated(self.now)
+        other.end_saturated(self.now + saturated)
+        self.now += 1.0
+        row.finish(self.now, "GET", 200, self.now, 0.0, waiting, False, 0, 0)
+        self.balance.look(self.now)
+        return sum(service.lets_go for service in self.services)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "saturated", "expected"),
+    [(0.0, 0.0, 0), (0.4, 0.0, 0), (0.6, 0.0, 1), (1.5, 0.0, 2), (9.0, 0.0, 3), (9.0, 0.5, 0)],
+)
+def test_as_many_as_wait_and_only_while_others_are_free(
+    waiting: float, saturated: float, expected: int
+) -> None:
+    """And no more than there are threads to let them go."""
+    assert Fleet().second(waiting, saturated) == expected
+
+
+def test_it_is_over_when_nobody_waits() -> None:
+    fleet = Fleet()
+    assert fleet.second(2.0, 0.0) == 2
+    assert fleet.second(0.0, 0.0) == 0
+
+
+def test_a_worker_that_drains_or_boots_has_nothing_to_spare() -> None:
+    fleet = Fleet()
+    fleet.board.master.set_state(1, "draining")
+    assert fleet.second(9.0, 0.0) == 0
+    fleet.board.master.set_state(1, "ready")
+    assert fleet.second(9.0, 0.0) == 0, "it has not been watched for a second"
+    assert fleet.second(9.0, 0.0) == 3
+
+
+def test_a_service_lets_one_connection_go_and_keeps_the_next(make_rig: MakeRig) -> None:
+    """With its response, told as such, and counted as such."""
+    rig = make_rig(hello)
+    client = rig.connect()
+    assert b"Connection: close" not in rig.exchange(GET, client)
+    let_go(rig.service)
+    assert b"Connection: close" in rig.exchange(GET, client)
+    assert at_end(client)
+    assert rig.closed()["rebalance"] == 1
+    other = rig.connect()
+    assert b"Connection: close" not in rig.exchange(GET, other)
+    let_go(rig.service)
+    keep(rig.service)
+    assert b"Connection: close" not in rig.exchange(GET, other)
+
+
+def test_a_client_that_leaves_by_itself_is_not_one_let_go(make_rig: MakeRig) -> None:
+    rig = make_rig(hello)
+    let_go(rig.service)
+    rig.exchange(GET_CLOSE)
+    assert rig.closed() == {"client": 1}
+    assert b"Connection: close" in rig.exchange(GET), "the next one is"
+    assert rig.closed()["rebalance"] == 1
+
+
+def test_without_keep_alive_there_is_nothing_to_let_go(make_rig: MakeRig) -> None:
+    rig = make_rig(hello, keepalive=0.0)
+    let_go(rig.service)
+    keep(rig.service)
+    rig.exchange(GET)
+    assert rig.closed()["client"] == 1
