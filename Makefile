@@ -115,9 +115,11 @@ test-image-deps:
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive \
 	    apt-get install -y -qq --no-install-recommends debootstrap docker.io docker-compose iproute2 iptables
 
-check-kubernetes: $(TEST_STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fast,test,manifests]'
-	GTHREADSRV_TEST_IMAGE=1 $(BIN)/python -m pytest tests/image/test_manifests.py \
+# An environment of its own: cloudcoil brings a plugin for pytest that every run would load.
+check-kubernetes:
+	$(PYTHON) -m venv .venv-manifests
+	.venv-manifests/bin/python -m pip install --quiet --disable-pip-version-check -e '.[fast,test,manifests]'
+	GTHREADSRV_TEST_IMAGE=1 .venv-manifests/bin/python -m pytest -p no:cloudcoil tests/image/test_manifests.py \
 	    tests/unit/docker/test_docker_kubernetes.py
 
 simulate-pods: $(TEST_STAMP)
@@ -170,6 +172,6 @@ $(TEST_STAMP): pyproject.toml | $(BIN)/python
 
 clean:
 	[ ! -d build/image ] || $(SUDO) rm -rf build/image
-	rm -rf $(VENV) .venv-3.* .venv-bench .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) .venv-3.* .venv-bench .venv-manifests .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache \
 	    .import_linter_cache .hypothesis build dist
 	find gthreadsrv metrics tests -name __pycache__ -type d -prune -exec rm -rf {} +
