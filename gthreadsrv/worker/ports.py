@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gthreadsrv.net.drain import admit
 from gthreadsrv.worker.connection import Connection
 from gthreadsrv.wsgi.environ import EnvironBuilder
+from gthreadsrv.wsgi.file_wrapper import FileWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -105,6 +106,7 @@ class Port:
         multithread: bool,
         multiprocess: bool,
         pass_underscores: bool = False,
+        file_wrapper: type[FileWrapper] = FileWrapper,
         secure: Callable[[Connection], None] | None = None,
     ) -> None:
         """``secure`` has a connection begin with a TLS handshake; None: they are plain."""
@@ -130,6 +132,7 @@ class Port:
             multithread=multithread,
             multiprocess=multiprocess,
             pass_underscores=pass_underscores,
+            file_wrapper=file_wrapper,
         )
 
     def accept(self) -> tuple[socket.socket, tuple[str, str]]:

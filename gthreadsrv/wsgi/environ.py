@@ -44,6 +44,7 @@ class EnvironBuilder:
         multiprocess: bool,
         scheme: str = "http",
         pass_underscores: bool = False,
+        file_wrapper: type[FileWrapper] = FileWrapper,
     ) -> None:
         """``pass_underscores``: whether names with ``_`` reach the application."""
         self._pass_underscores = pass_underscores
@@ -59,7 +60,7 @@ class EnvironBuilder:
             "wsgi.run_once": False,
             # The body always ends by itself: reading past it gives b"", never a wait.
             "wsgi.input_terminated": True,
-            "wsgi.file_wrapper": FileWrapper,
+            "wsgi.file_wrapper": file_wrapper,
             "SERVER_SOFTWARE": f"gthreadsrv/{__version__}",
             "SERVER_NAME": server_name,
             "SERVER_PORT": server_port,
