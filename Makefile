@@ -29,7 +29,7 @@ help:
 	@echo 'make test-pythons  run the tests on every CPython 3.10 to 3.13 of this machine'
 	@echo 'make test-systemd  the example units under a real systemd (as root, with podman and debootstrap)'
 	@echo 'make lint          check style, types, imports and generated documentation only'
-	@echo 'make reference     write the reference of settings in README.md anew'
+	@echo 'make reference     write the tables of settings in README.md and GUNICORN.md anew'
 	@echo 'make fuzz          compare the two HTTP parsers on many more inputs than make test'
 	@echo 'make bench         compare with other servers, some 25 minutes (BENCH=--quick: three)'
 	@echo 'make bench-scaling how cost grows with threads, connections, workers, size'
@@ -63,13 +63,13 @@ lint: $(TEST_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m gthreadsrv.settings.reference --check README.md
+	$(BIN)/python -m gthreadsrv.settings.reference --check README.md GUNICORN.md
 	PYTHONPATH=metrics $(BIN)/python -m grafana.source --check
 	$(BIN)/mypy docker/load.py docker/kubernetes/prometheusrule.py
 	$(BIN)/python docker/kubernetes/prometheusrule.py --check
 
 reference: $(TEST_STAMP)
-	$(BIN)/python -m gthreadsrv.settings.reference --write README.md
+	$(BIN)/python -m gthreadsrv.settings.reference --write README.md GUNICORN.md
 	PYTHONPATH=metrics $(BIN)/python -m grafana.source --write
 	$(BIN)/python docker/kubernetes/prometheusrule.py --write
 

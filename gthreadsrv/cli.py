@@ -98,7 +98,7 @@ def _examine(loaded: Loaded) -> int:
             from gthreadsrv.net.tls import make_context
 
             make_context(settings)
-        load_app(settings.app)
+        load_app(settings.app, settings.raw_paste_global_conf)
         sys.stdout.write(f"gthreadsrv: the settings are good and {settings.app} can be served\n")
     return 0
 
@@ -107,7 +107,9 @@ def _serve(
     loaded: Loaded, sized: Sizing, words: Sequence[str], started: Started, passed: Activated
 ) -> int:
     from gthreadsrv import log, master
+    from gthreadsrv.settings.surroundings import enter
 
+    enter(loaded.settings)
     log.configure(loaded.settings)
     logger = log.get_logger()
 

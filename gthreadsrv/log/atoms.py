@@ -13,7 +13,7 @@ import binascii
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 
@@ -93,6 +93,28 @@ def compile_format(text: str) -> tuple[Callable[[Record], str], tuple[str, ...]]
         return line % tuple([atom(record) for atom in chosen])
 
     return render, tuple(unknown)
+
+
+class Atoms(Mapping[str, object]):
+    """One response's atoms by name, as formatters of Python's logging find them in `record.args`.
+
+    Looked up when asked for; names that are not there are a dash, upper or lower case is one.
+    """
+
+    __slots__ = ("_record",)
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def __getitem__(self, name: str) -> object:
+        atom = _find(name) if _ATOM.fullmatch(f"%({name})s") else None
+        return _NONE if atom is None else atom(self._record)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*_TEXTS, *_NUMBERS))
+
+    def __len__(self) -> int:
+        return len(_TEXTS) + len(_NUMBERS)
 
 
 def escaped(text: str) -> str:

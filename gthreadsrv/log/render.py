@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 Renderer = Callable[[float, str, Mapping[str, Any]], bytes]
@@ -94,6 +94,17 @@ def console_renderer(*, colours: bool) -> Renderer:
         return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
 
     return render
+
+
+def plain_text(fields: Mapping[str, Any], left_out: Collection[str]) -> str:
+    """An event and its fields on one line, for a logging formatter that has the rest."""
+    parts = [_visible(str(fields.get("event", "")))]
+    parts += (
+        f"{key}={_word(value)}"
+        for key, value in fields.items()
+        if key not in _FRONT and key != "exception" and key not in left_out
+    )
+    return " ".join(parts)
 
 
 def _word(value: object) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from gthreadsrv import log as logs
 from gthreadsrv.errors import AppLoadError, GthreadsrvError, StopRequestedError
+from gthreadsrv.hooks.calling import HookError
+from gthreadsrv.master.changes import Changes
 from gthreadsrv.master.exits import BOOT_FAILED_EXIT_CODE
 from gthreadsrv.master.reap import reap
 from gthreadsrv.master.reload import Phase as ReloadPhase
@@ -27,6 +29,7 @@ from gthreadsrv_metrics.health import HEARTBEAT_LIMIT_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gthreadsrv.hooks import MasterHooks
     from gthreadsrv.master.group import Group
     from gthreadsrv.master.handover import Handover
     from gthreadsrv.master.listening import Listening
@@ -73,6 +76,7 @@ class Arbiter:
         listening: Listening,
         switchboard: Switchboard,
         signals: SignalInbox,
+        hooks: MasterHooks,
     ) -> None:
         """Nothing happens before `run`."""
         self._reload_settings = reload
@@ -84,11 +88,13 @@ class Arbiter:
         self._listening = listening
         self._switchboard = switchboard
         self._signals = signals
+        self._hooks = hooks
         self._shutdown = Shutdown()
         self._pairs = {0: pair}  # by revision of the workers
+        self._changes = Changes()
         self._exit_code = 0
         self._title = ""
-        self._upkeep = Upkeep(workers.fleet, workers.board, pair.settings)
+        self._upkeep = Upkeep(workers.fleet, workers.board, pair.settings, hooks.resized)
         self._target = -1  # as published
         self._beat_at = float("-inf")
 
@@ -114,6 +120,8 @@ class Arbiter:
                 self._exporter.hear(pid, now)
             self._reap(now)
             self._handover.hear(now, running=self._running)
+            if self._running and self._changes.news(self._workers.changed_code()):
+                self._reload(now)
             if self._shutdown.tick(now, graceful_timeout_s=self._settings.graceful_timeout):
                 self._enter_phase(now)
 
@@ -299,11 +307,13 @@ class Arbiter:
             finally:
                 self._signals.rearm()
             pair = self._revisions.make(settings)
+            workers = pair.workers
+            self._hooks.reloading(settings, workers.app, workers.listeners)
         except StopRequestedError:  # noted as a signal as well, and acted upon as such
             self._restore(before)
             return
         except GthreadsrvError as error:
-            trace = error.traceback if isinstance(error, AppLoadError) else ""
+            trace = error.traceback if isinstance(error, (AppLoadError, HookError)) else ""
             self._reload_refused(before, str(error), trace, now)
             return
         # The configuration file is somebody's program: whatever it does, the server goes on.
@@ -346,6 +356,7 @@ class Arbiter:
             log.error(  # noqa: TRY400  the reason says it all
                 "old settings only partly restored", detail=str(error)
             )
+        self._hooks.adopt(pair.settings, pair.workers.app, pair.workers.listeners)
         self._show_settings(pair)
 
     def _reload_succeeded(self, revision: int, now: float) -> None:

@@ -14,11 +14,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gthreadsrv import log as logs
-from gthreadsrv.master.exits import describe
+from gthreadsrv.hooks.calling import HookError
+from gthreadsrv.master.exits import BOOT_FAILED_EXIT_CODE, describe
 from gthreadsrv.master.fleet import Fleet, ReloadFinished, SignalWorker, SpawnWorker, Terms
 from gthreadsrv.master.slots import Registry, Vacancy, Worker, WorkerState
 from gthreadsrv.master.spawn import spawn
-from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady, open_channel
+from gthreadsrv.worker.channel import (
+    BootFailed,
+    CodeChanged,
+    RetireRequested,
+    WorkerReady,
+    open_channel,
+)
 from gthreadsrv.worker.context import WorkerContext
 from gthreadsrv.worker.watchdog import BEAT_S
 from gthreadsrv_metrics.layout import S_HEARTBEAT
@@ -27,8 +34,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable
 
-    from _typeshed.wsgi import WSGIApplication
-
+    from gthreadsrv.hooks import MasterHooks, WorkerHooks
+    from gthreadsrv.hooks.views import App
     from gthreadsrv.master.fleet import Step, WorkerExited
     from gthreadsrv.master.identity import Identity
     from gthreadsrv.master.reap import ChildExited, OomCounter
@@ -50,8 +57,7 @@ class Revision:
     settings: Settings
     listeners: tuple[Listener, ...]
     identity: Identity | None  # whom its processes become
-    app: WSGIApplication | None  # preloaded
-    load: Callable[[], WSGIApplication]
+    app: App  # loaded already when preloaded
     least: int
     most: int
     tls: ssl.SSLContext | None = None  # what its listeners speak
@@ -90,8 +96,10 @@ class Group:
         switchboard: Switchboard,
         signals: SignalInbox,
         oom: OomCounter,
+        hooks: MasterHooks | None = None,
     ) -> None:
         """`enter` is called in each child before anything else, `forget` for a slot left."""
+        self._hooks = hooks
         self.role = role
         self.board = board
         self._run = run
@@ -102,6 +110,7 @@ class Group:
         self._oom = oom
         self._revisions = {0: revision}
         self._said: dict[int, BootFailed] = {}  # by pid: why it could not boot
+        self._changed: list[str] = []
         registry = Registry(board.slots, self._moved)
         self.fleet = Fleet(registry, revision.terms, self._heartbeat)
 
@@ -154,6 +163,13 @@ class Group:
                 case RetireRequested(reason):
                     log.info(self._event("asks to be replaced"), reason=reason, **_identity(worker))
                     self.fleet.retire(worker, reason)
+                case CodeChanged(path):
+                    self._changed.append(path)
+
+    def changed_code(self) -> list[str]:
+        """Files that workers have found changed, since the last call."""
+        changed, self._changed = self._changed, []
+        return changed
 
     def reaped(self, child: ChildExited, now: float) -> WorkerExited | None:
         """A child is gone; None if it was not one of ours."""
@@ -168,6 +184,8 @@ class Group:
         exited = self.fleet.exited(worker, child.status, self._oom.moved() if killed else 0, now)
         self.board.master.exited(exited.reason)
         self._forget(worker.slot)
+        if self._hooks is not None:
+            self._hooks.reaped(child.pid)
         self._log_exit(exited, child.status, now)
         self._forget_revisions()
         return exited
@@ -202,6 +220,12 @@ class Group:
 
     def _spawn(self, step: SpawnWorker, now: float) -> None:
         revision = self._revisions[step.revision]
+        hooks = None
+        if self._hooks is not None:
+            hooks = self._hooks.before_fork(revision.settings, revision.app, revision.listeners)
+            if hooks is None:
+                self.fleet.spawn_failed(now)
+                return
         try:
             master_end, worker_end = open_channel()
         except OSError as error:
@@ -214,17 +238,18 @@ class Group:
             listeners=revision.listeners,
             board=self.board,
             channel=worker_end,
-            app=revision.app,
-            load=revision.load,
+            app=revision.app.callable,
+            load=revision.app.wsgi,
             tls=revision.tls,
             role=self.role,
+            hooks=hooks,
         )
 
         def live() -> int:
             master_end.close()
             self._enter(step.vacancy, revision)
             context.show_state("booting")
-            return self._run(context)
+            return self._run(context) if hooks is None else _run_hooked(self._run, context, hooks)
 
         try:
             pid = spawn(live, self._signals)
@@ -235,6 +260,8 @@ class Group:
         finally:
             worker_end.close()
         self._switchboard.connect(pid, master_end)
+        if self._hooks is not None and hooks is not None:
+            self._hooks.forked(hooks, pid)
         worker = self.fleet.spawned(step, pid, now)
         self.board.master.spawned(step.reason)
         log.debug(self._event("spawned"), reason=step.reason, **_identity(worker))
@@ -299,6 +326,18 @@ class Group:
 
     def _event(self, what: str) -> str:
         return f"{self.role} {what}"
+
+
+def _run_hooked(run: RunWorker, context: WorkerContext, hooks: WorkerHooks) -> int:
+    """A worker's life with its hooks, in the child."""
+    try:
+        hooks.forked()
+        return run(context)
+    except HookError as error:
+        context.channel.send(BootFailed(str(error), error.traceback))
+        return BOOT_FAILED_EXIT_CODE
+    finally:
+        hooks.exiting()
 
 
 def _identity(worker: Worker) -> dict[str, int]:

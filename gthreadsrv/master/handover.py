@@ -22,6 +22,7 @@ from gthreadsrv.master.reload import Phase as ReloadPhase
 from gthreadsrv.master.succession import Event, Standing
 
 if TYPE_CHECKING:
+    from gthreadsrv.hooks import MasterHooks
     from gthreadsrv.master.group import Group
     from gthreadsrv.master.listening import Listening
     from gthreadsrv.master.notify import Notifier
@@ -48,6 +49,7 @@ class Handover:
         listening: Listening,
         notifier: Notifier,
         signals: SignalInbox,
+        hooks: MasterHooks,
     ) -> None:
         """A master with a predecessor leaves the metrics port to it at first."""
         self._started = started
@@ -58,6 +60,7 @@ class Handover:
         self._listening = listening
         self._notifier = notifier
         self._signals = signals
+        self._hooks = hooks
         self._said_ready = False
         self._yielding = False
         self._successor = 0  # its pid until it is reaped
@@ -94,7 +97,11 @@ class Handover:
         self._share(True)
         try:
             pid, link = start_successor(
-                self._started, self._listening.all_open(), self._revisions.turn + 1, self._signals
+                self._started,
+                self._listening.all_open(),
+                self._revisions.turn + 1,
+                self._signals,
+                self._hooks.executing,
             )
         except OSError as error:
             self._share(False)
@@ -109,7 +116,9 @@ class Handover:
         """WINCH: take the workers away, gracefully, and keep the master."""
         if self.retired:
             return
+        before = self._workers.fleet.target
         self._workers.fleet.resize(0)
+        self._hooks.resized(0, before)
         if self._succession.shares_sockets:
             log.info("workers retired", detail="HUP brings them back")
         else:
@@ -118,7 +127,9 @@ class Handover:
     def restore(self) -> None:
         """Bring the workers back that `retire` has taken away."""
         if self.retired:
-            self._workers.fleet.resize(self._workers.desired.least)
+            wanted = self._workers.desired.least
+            self._workers.fleet.resize(wanted)
+            self._hooks.resized(wanted, 0)
             log.info("workers called back", workers=self._workers.fleet.target)
 
     def leave(self) -> None:

@@ -16,7 +16,7 @@ from gthreadsrv.master.spawn import FAILED_EXIT_CODE, spawn
 from gthreadsrv.started import UPGRADE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gthreadsrv.master.listening import Key
     from gthreadsrv.master.signals import SignalInbox
@@ -27,13 +27,20 @@ log = logs.get_logger()
 
 
 def start_successor(
-    started: Started, listeners: Mapping[Key, Listener], turn: int, signals: SignalInbox
+    started: Started,
+    listeners: Mapping[Key, Listener],
+    turn: int,
+    signals: SignalInbox,
+    before: Callable[[], None],
 ) -> tuple[int, socket.socket]:
-    """The successor's pid, and our end of the line to it.  OSError when it cannot be forked."""
+    """The successor's pid, and our end of the line to it.  OSError when it cannot be forked.
+
+    `before` is called in the child before it becomes another program.
+    """
     ours, theirs = socket.socketpair()
     try:
         told, fds = inheritance.write(os.getpid(), theirs, listeners, turn)
-        pid = spawn(lambda: _execute(started, told, fds), signals)
+        pid = spawn(lambda: _execute(started, told, fds, before), signals)
     except OSError:
         ours.close()
         raise
@@ -42,7 +49,8 @@ def start_successor(
     return pid, ours
 
 
-def _execute(started: Started, told: str, fds: Sequence[int]) -> int:
+def _execute(started: Started, told: str, fds: Sequence[int], before: Callable[[], None]) -> int:
+    before()
     environ = {**started.environ, UPGRADE: told}
     # Who is watched is told anew: the watchdog was for the old process.
     environ.pop("WATCHDOG_PID", None)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gthreadsrv import log as logs
-from gthreadsrv.errors import ConfigError, GthreadsrvError
+from gthreadsrv.errors import ConfigError, GthreadsrvError, StopRequestedError
+from gthreadsrv.hooks.views import App
 from gthreadsrv.master.exporter import exporter_settings, load_exporter, sources
 from gthreadsrv.master.group import Revision
 from gthreadsrv.master.identity import Identity, resolve
@@ -28,9 +29,7 @@ from gthreadsrv_metrics.scoreboard import Scoreboard
 from gthreadsrv_metrics.sources import Sources, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from _typeshed.wsgi import WSGIApplication
+    from collections.abc import Callable, Sequence
 
     from gthreadsrv.master.listening import Listening
     from gthreadsrv.master.signals import SignalInbox
@@ -62,28 +61,31 @@ class Revisions:
         settings: Settings,
         listening: Listening,
         signals: SignalInbox,
+        starting: Callable[[Settings, App], None],
         *,
         heir: bool = False,
         turn: int = 0,
     ) -> None:
         """Open the listeners and make the scoreboard; GthreadsrvError if that cannot be.
 
+        `starting` is called when everything is in force and nothing listens yet.
         `heir`: a predecessor lives, and has the pid file's name; `turn`: how many there were.
         """
         self._listening = listening
         self._signals = signals
         self.heir = heir
         self.turn = turn
-        self._preloaded: dict[str, WSGIApplication] = {}  # by name
+        self._preloaded: dict[str, App] = {}  # by name
         self._pidfile: PidFile | None = None
         self._app_directory: app_metrics.AppDirectory | None = None
         try:
             self.put_in_force(settings)
+            starting(settings, self._app(settings))
             identity = resolve(settings)
             main, _ = self._open(settings, identity)
             self.board = _scoreboard(settings, main)
             self._app_directory = _app_directory(identity)
-        except GthreadsrvError:
+        except (GthreadsrvError, StopRequestedError):
             self.close()
             raise
 
@@ -107,8 +109,7 @@ class Revisions:
             settings=settings,
             listeners=main,
             identity=identity,
-            app=self._preload(settings, identity) if settings.preload_app else None,
-            load=functools.partial(load_app, settings.app),
+            app=self._preload(settings, identity) if settings.preload_app else self._app(settings),
             least=settings.least_workers,
             most=settings.most_workers,
             tls=tls,
@@ -117,8 +118,7 @@ class Revisions:
             settings=exporter_settings(settings),
             listeners=metrics,
             identity=identity,
-            app=None,
-            load=functools.partial(load_exporter, self.board, seen),
+            app=App(functools.partial(load_exporter, self.board, seen)),
             least=1 if metrics else 0,
             most=1 if metrics else 0,
             shown=main,
@@ -139,14 +139,9 @@ class Revisions:
             self._pidfile = PidFile(path) if path else None
             if before is not None:
                 before.remove()
+        # A logging configuration may name classes of the application's.
+        enter(settings)
         logs.configure(settings)
-        try:
-            enter(settings)
-        except OSError as error:
-            raise ConfigError(
-                f"chdir: cannot enter {settings.chdir}: {error.strerror}; name a directory that "
-                "exists and may be entered"
-            ) from None
         identity = resolve(settings)
         if identity is not None and self._app_directory is not None:
             self._app_directory.give_to(identity.uid, identity.gid)
@@ -224,7 +219,11 @@ class Revisions:
         )
         return main, metrics
 
-    def _preload(self, settings: Settings, identity: Identity | None) -> WSGIApplication:
+    def _app(self, settings: Settings) -> App:
+        variables = settings.raw_paste_global_conf
+        return App(functools.partial(load_app, settings.app, variables))
+
+    def _preload(self, settings: Settings, identity: Identity | None) -> App:
         app = self._preloaded.get(settings.app)
         if app is not None:
             log.info(
@@ -238,8 +237,10 @@ class Revisions:
                 detail="with --preload the import comes before --user and --group take effect",
             )
         self.install_app_metrics(None)
+        app = self._app(settings)
         with self._signals.interruptible():
-            app = self._preloaded[settings.app] = load_app(settings.app)
+            app.wsgi()
+        self._preloaded[settings.app] = app
         # Out of the collector's sight, the imported objects' pages stay shared with the workers:
         # a collection writes to the header of every object it looks at.
         gc.collect()

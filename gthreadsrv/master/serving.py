@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gthreadsrv import log as logs
 from gthreadsrv.errors import StopRequestedError
+from gthreadsrv.hooks import MasterHooks
 from gthreadsrv.master.arbiter import Arbiter
 from gthreadsrv.master.exporter import exporter_board
 from gthreadsrv.master.group import Group
@@ -55,10 +56,12 @@ def serve(
     try:
         logs.bind_process(role="master")
         set_title("master", settings.proc_name or settings.app, "starting")
+        hooks = MasterHooks(signals)
         revisions = Revisions(
             settings,
             listening,
             signals,
+            hooks.starting,
             heir=inheritance is not None,
             turn=inheritance.turn if inheritance else 0,
         )
@@ -67,6 +70,8 @@ def serve(
         notifier = Notifier(started.environ, revisions.board, main=inheritance is None)
         pair = revisions.make(settings)
         revisions.publish(pair)
+        hooks.adopt(settings, pair.workers.app, pair.workers.listeners)
+        hooks.ready()
 
         def let_go(needed: tuple[Listener, ...]) -> None:
             for lines in (switchboard, succession, notifier):
@@ -96,6 +101,7 @@ def serve(
             switchboard=switchboard,
             signals=signals,
             oom=oom,
+            hooks=hooks,
         )
         exporter = Group(
             "exporter",
@@ -117,6 +123,7 @@ def serve(
             listening=listening,
             notifier=notifier,
             signals=signals,
+            hooks=hooks,
         )
         arbiter = Arbiter(
             pair,
@@ -129,9 +136,12 @@ def serve(
             listening=listening,
             switchboard=switchboard,
             signals=signals,
+            hooks=hooks,
         )
-        return arbiter.run()
-    except StopRequestedError:  # during a preloading import: nobody has been served yet
+        code = arbiter.run()
+        hooks.exiting()
+        return code
+    except StopRequestedError:  # during a preloading import or a hook: nobody was served yet
         return 0
     finally:
         listening.close_all_but(())

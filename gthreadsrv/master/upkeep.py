@@ -20,6 +20,8 @@ from gthreadsrv.sizing import read_cpus
 from gthreadsrv_metrics.cgroup import read_cgroup
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gthreadsrv.master.fleet import Fleet
     from gthreadsrv.master.slots import Worker
     from gthreadsrv.settings import Settings
@@ -31,8 +33,18 @@ log = logs.get_logger()
 class Upkeep:
     """Owned by the master's only thread."""
 
-    def __init__(self, fleet: Fleet, board: Scoreboard, settings: Settings) -> None:
-        """Nothing is read before the first worker is ready."""
+    def __init__(
+        self,
+        fleet: Fleet,
+        board: Scoreboard,
+        settings: Settings,
+        resized: Callable[[int, int], None] = lambda _new, _old: None,
+    ) -> None:
+        """Nothing is read before the first worker is ready.
+
+        ``resized`` hears of each change of the number of workers, new and old.
+        """
+        self._resized = resized
         self._fleet = fleet
         self._board = board
         self._memory = WorkerMemory()
@@ -82,10 +94,11 @@ class Upkeep:
 
     def resize(self, target: int, reason: str) -> None:
         """Want so many workers."""
-        grows = target > self._fleet.target
+        before = self._fleet.target
         self._fleet.resize(target)
-        self._board.master.scaled("up" if grows else "down")
+        self._board.master.scaled("up" if target > before else "down")
         log.info("workers wanted", workers=target, reason=reason)
+        self._resized(target, before)
 
     @property
     def _measures(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import importlib.util
 import os
 import traceback
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from types import CodeType
 
 DEFAULT_NAME = "gthreadsrv.conf.py"
+DEFAULT_NAMES = (DEFAULT_NAME, "gunicorn.conf.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,48 +34,91 @@ class FileValues:
     warnings: tuple[str, ...]
 
 
-def find(named: str | None, cwd: str) -> str | None:
-    """The file to read: the one that was named, else the default one where it exists."""
+@dataclass(frozen=True, slots=True)
+class ConfigSource:
+    """A file of settings: by its path, or as a module that can be imported."""
+
+    name: str
+    path: str | None  # None: wherever the module is found
+    module: str = "__config__"
+
+
+def find(named: str | None, cwd: str) -> ConfigSource | None:
+    """What to read: the one that was named, else the first default one that exists."""
+    if named is not None and named.startswith("python:"):
+        return ConfigSource(named, None, named.removeprefix("python:"))
     if named is not None:
-        return os.path.join(cwd, named.removeprefix("file:"))
-    path = os.path.join(cwd, DEFAULT_NAME)
-    return path if os.path.isfile(path) else None
+        path = os.path.join(cwd, named.removeprefix("file:"))
+        return ConfigSource(path, path)
+    for name in DEFAULT_NAMES:
+        path = os.path.join(cwd, name)
+        if os.path.isfile(path):
+            return ConfigSource(path, path)
+    return None
 
 
-def execute(path: str, named_by: str, known: Collection[str], cwd: str) -> FileValues:
+def execute(source: ConfigSource, named_by: str, known: Collection[str], cwd: str) -> FileValues:
     """Run the file and read the names in `known` from it; `named_by` said to use it."""
+    path = source.path if source.path is not None else _locate(source, named_by)
     shown = _shown(path, cwd)
     try:
         with open(path, "rb") as file:
-            source = file.read()
+            text = file.read()
     except OSError as error:
         raise ConfigError(
             f"config: cannot read {shown}: {error.strerror} (set by {named_by})"
         ) from None
     try:
-        tree = ast.parse(source, path)
+        tree = ast.parse(text, path)
         code = compile(tree, path, "exec")
     except (SyntaxError, ValueError) as error:
         line = error.lineno if isinstance(error, SyntaxError) else None
         raise ConfigError(_fault(shown, line, error)) from None
-    space = _run(code, path, shown)
+    space = _run(code, path, source, shown)
     bound = _bound_names(tree)
     values = {name: space[name] for name in known if name in space}
     places = {name: _place(shown, bound.get(name, [])) for name in values}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and _read(node)}
     warnings = tuple(
         _unknown(name, _place(shown, lines), known)
         for name, lines in bound.items()
-        if name in space and name not in known and not _private(name)
+        # What the file itself uses is a helper, and has its effect there.
+        if name in space and name not in known and name not in used and not _private(name)
     )
     return FileValues(values, places, warnings)
 
 
-def _run(code: CodeType, path: str, shown: str) -> dict[str, object]:
+def _read(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Load)
+
+
+def _locate(source: ConfigSource, named_by: str) -> str:
+    """A module's file. It is executed anew each time, which an import would not do."""
+    try:
+        spec = importlib.util.find_spec(source.module)
+    # Finding a module in a package imports the package.
+    except Exception as error:  # noqa: BLE001  becomes the one line for the user
+        raise ConfigError(
+            f"config: {source.name}: {type(error).__name__}: {' '.join(str(error).split())} "
+            f"(set by {named_by})"
+        ) from None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise ConfigError(
+            f"config: {source.name}: there is no such module in Python (set by {named_by}); "
+            "start where it can be imported"
+        )
+    return spec.origin
+
+
+def _run(code: CodeType, path: str, source: ConfigSource, shown: str) -> dict[str, object]:
     space: dict[str, object] = {
         "__builtins__": __builtins__,
-        "__name__": "__config__",
+        "__name__": source.module,
         "__file__": path,
     }
+    if source.path is None:
+        # So that it may import from its own package by dots.
+        space["__package__"] = source.module.rpartition(".")[0]
     try:
         exec(code, space)  # noqa: S102  the file is the operator's own program
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ import math
 import pwd
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from gthreadsrv.net.address import parse_bind
@@ -22,8 +22,14 @@ from gthreadsrv.settings.model import WorkerRange
 
 T = TypeVar("T")
 
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"0", "false", "no", "off"})
+_TRUE = frozenset({"1", "true", "yes", "y", "on"})
+_FALSE = frozenset({"0", "false", "no", "n", "off"})
+# syslog(3), spelled as Python's logging.handlers spells them.
+_FACILITIES = (
+    "auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "security",
+    "syslog", "user", "uucp", "local0", "local1", "local2", "local3", "local4", "local5",
+    "local6", "local7",
+)  # fmt: skip
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FIELD_NAME = re.compile(r"[A-Za-z0-9-]+")
@@ -145,6 +151,11 @@ def switch(value: object) -> bool:
     raise ValueError(f"{value!r} is neither true nor false")
 
 
+def optional_switch(value: object) -> bool:
+    """True or false; None, which gunicorn's default is, asks for what is usual: true."""
+    return True if value is None else switch(value)
+
+
 def text(value: object) -> str:
     """A text that is not empty and holds no control characters."""
     if not isinstance(value, str):
@@ -200,6 +211,45 @@ def choice_or_switch(on: str, *words: str) -> Callable[[object], str]:
     return convert
 
 
+def log_target(value: object) -> str:
+    """A path or `-`; None in a file asks for no other than the usual place."""
+    return "-" if value is None else text(value)
+
+
+def mapping(value: object) -> Mapping[str, object]:
+    """A dictionary, which only a configuration file can say; None is an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{value!r} is not a dictionary")  # noqa: TRY004
+    return value
+
+
+def worker_class(value: object) -> str:
+    """Gthread or sync, also by gunicorn's names of those classes."""
+    name = value if isinstance(value, str) else getattr(value, "__qualname__", repr(value))
+    word = name.strip().removeprefix("gunicorn.workers.").lower()
+    if word in {"gthread", "gthread.threadworker", "threadworker"}:
+        return "gthread"
+    if word in {"sync", "sync.syncworker", "syncworker"}:
+        return "sync"
+    if "uvicorn" in word or "asgi" in word:
+        raise ValueError(
+            f"{name!r} serves ASGI and this server WSGI; wrap the application, as with "
+            "a2wsgi.ASGIMiddleware, and leave worker_class out"
+        )
+    raise ValueError(
+        f"there is no worker class {name!r} here, requests run in threads; leave worker_class out "
+        "and raise threads"
+    )
+
+
+def http_parser(value: object) -> str:
+    """A parser's name; gunicorn's two mean the one in Python and the fastest there is."""
+    word = {"python": "h11", "fast": "auto"}.get(value, value) if isinstance(value, str) else value
+    return choice("auto", "h11", "httptools")(word)
+
+
 def many(
     convert: Callable[[object], str], separator: str = ""
 ) -> Callable[[object], tuple[str, ...]]:
@@ -245,6 +295,29 @@ def variable(value: object) -> str:
         raise ValueError("there is no '=' in it")
     if not _VARIABLE.fullmatch(name):
         raise ValueError(f"{name!r} is not a variable's name")
+    return value
+
+
+def syslog_address(value: object) -> str:
+    """Where a syslog daemon listens, as gunicorn writes it."""
+    address = text(value)
+    if not re.fullmatch(r"unix://[^#]+(#(dgram|stream))?|(udp|tcp)://\S+", address):
+        raise ValueError(f"{address!r} is not an address of syslog")
+    return address
+
+
+def syslog_facility(value: object) -> str:
+    """A facility's name."""
+    name = text(value).strip().lower()
+    if name not in _FACILITIES:
+        raise ValueError(f"{name!r} is not a facility")
+    return name
+
+
+def assignment(value: object) -> str:
+    """`NAME=value`, whatever the name."""
+    if not isinstance(value, str) or not value.partition("=")[0].strip() or "=" not in value:
+        raise ValueError("it is not NAME=VALUE")
     return value
 
 

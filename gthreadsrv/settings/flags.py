@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gthreadsrv import __version__
 from gthreadsrv.errors import ConfigError
+from gthreadsrv.settings.gunicorn import FOREIGN, Foreign
 from gthreadsrv.settings.model import Source
 from gthreadsrv.settings.table import GROUPS, TABLE, Setting
 
@@ -25,8 +26,9 @@ _DESCRIPTION = "Serve a WSGI application from worker processes with threads."
 _EPILOG = (
     "Each setting can also be set in the configuration file, under its name in the "
     "reference (README), and by a variable GTHREADSRV_<NAME>. The command line counts first, "
-    "then GTHREADSRV_CMD_ARGS, the file, GTHREADSRV_<NAME>, WEB_CONCURRENCY and PORT, "
-    "and last the defaults."
+    "then GTHREADSRV_CMD_ARGS (else GUNICORN_CMD_ARGS), the file, GTHREADSRV_<NAME>, "
+    "WEB_CONCURRENCY and PORT, and last the defaults. Flags of gunicorn's that are not here are "
+    "taken too, with a line that says what to use instead."
 )
 
 
@@ -34,7 +36,7 @@ _EPILOG = (
 class Given:
     """One value as the command line had it."""
 
-    setting: Setting
+    setting: Setting | Foreign
     flag: str
     value: str | bool
 
@@ -76,6 +78,9 @@ def build_parser(source: Source) -> argparse.ArgumentParser:
                 "-v", "--version", action="version", version=f"gthreadsrv {__version__}",
                 help="print the version and exit",
             )  # fmt: skip
+    foreign = parser.add_argument_group(argparse.SUPPRESS)
+    for one in FOREIGN:
+        _add_foreign(foreign, one)
     return parser
 
 
@@ -86,7 +91,7 @@ def default_text(setting: Setting) -> str:
 
 def where(source: Source) -> str:
     """Which flags are meant: there are two lots of them."""
-    return "in GTHREADSRV_CMD_ARGS" if source is Source.CMD_ARGS else "on the command line"
+    return "on the command line" if source is Source.COMMAND_LINE else f"in {source.value}"
 
 
 def _add(section: argparse._ArgumentGroup, setting: Setting) -> None:
@@ -133,10 +138,23 @@ def _is_value(setting: Setting, following: list[str]) -> bool:
         return False
 
 
+def _add_foreign(section: argparse._ArgumentGroup, foreign: Foreign) -> None:
+    """A flag of gunicorn's: read like ours, left out of the help."""
+    options: dict[str, Any] = {
+        "help": argparse.SUPPRESS,
+        "dest": foreign.name,
+        "action": _Collect,
+        "setting": foreign,
+        "default": argparse.SUPPRESS,
+    }
+    if foreign.flags:
+        section.add_argument(*foreign.flags, nargs=foreign.nargs, **options)
+
+
 class _Collect(argparse.Action):
     """Append what was found, as it was spelled, to `namespace.given`."""
 
-    def __init__(self, setting: Setting, **options: Any) -> None:
+    def __init__(self, setting: Setting | Foreign, **options: Any) -> None:
         super().__init__(**options)
         self.setting = setting
 
@@ -148,9 +166,10 @@ class _Collect(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         # A positional that is not there is reported too, with its default.
-        if values is None or values == argparse.SUPPRESS:
+        if not self.option_strings and (values is None or values == argparse.SUPPRESS):
             return
-        value = values if isinstance(values, str) else True
+        flag_says = self.setting.sets if isinstance(self.setting, Setting) else True
+        value = values if isinstance(values, str) else flag_says
         # A new list each time: the default one belongs to the parser.
         namespace.given = [*namespace.given, Given(self.setting, option_string or "APP", value)]
 
@@ -190,6 +209,7 @@ def _unexpected(word: str, source: Source) -> str:
         return f"{word!r}: one application is enough ({where(source)})"
     flag = word.partition("=")[0]
     known = [name for setting in TABLE for name in setting.flags]
+    known += [name for foreign in FOREIGN for name in foreign.flags]
     near = difflib.get_close_matches(flag, known, 1)
     hint = f"did you mean {near[0]}?" if near else "see gthreadsrv --help"
     return f"{flag}: there is no such option ({where(source)}); {hint}"

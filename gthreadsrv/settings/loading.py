@@ -2,15 +2,13 @@
 
 Runs in the master at boot and again at each reload, so it has no side effect but
 executing the configuration file, and says everything that is wrong by one ConfigError.
-Strongest first: command line, GTHREADSRV_CMD_ARGS, file, GTHREADSRV_<NAME>,
-WEB_CONCURRENCY and PORT, defaults. An empty variable counts as unset.
+Strongest first: command line, GTHREADSRV_CMD_ARGS (GUNICORN_CMD_ARGS where that is not set),
+file, GTHREADSRV_<NAME>, WEB_CONCURRENCY and PORT, defaults. An empty variable counts as unset.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import os
 import re
 import shlex
 from typing import TYPE_CHECKING, Any
@@ -18,13 +16,18 @@ from typing import TYPE_CHECKING, Any
 from gthreadsrv.errors import ConfigError
 from gthreadsrv.settings import conffile
 from gthreadsrv.settings.flags import Given, read_flags
+from gthreadsrv.settings.gunicorn import FOREIGN_BY_NAME
+from gthreadsrv.settings.hooks import HOOKS_BY_NAME, read_hook
 from gthreadsrv.settings.model import Loaded, Origin, Settings, Source
+from gthreadsrv.settings.settling import settle, wrong
 from gthreadsrv.settings.table import BY_FILE_NAME, BY_NAME, TABLE, Setting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-CMD_ARGS = "GTHREADSRV_CMD_ARGS"
+CMD_ARGS = Source.CMD_ARGS.value
+_ARGS = (Source.CMD_ARGS, Source.GUNICORN_CMD_ARGS)
+_FILE_NAMES = frozenset((*BY_FILE_NAME, *FOREIGN_BY_NAME, *HOOKS_BY_NAME))
 # A Kubernetes service called gthreadsrv puts such variables into every container.
 _SERVICE_LINK = re.compile(r"GTHREADSRV_(SERVICE_|PORT(_|$))")
 
@@ -36,24 +39,28 @@ def load(
     values: dict[str, object] = {}
     origins: dict[str, Origin] = {}
     _from_environment(environ, values, origins)
-    flags = _from_words(_cmd_args(environ), Source.CMD_ARGS)
+    warnings = list(_misspelt(environ))
+    flags = _from_args(environ, warnings)
     flags.update(_from_words(argv, Source.COMMAND_LINE))
 
     named, named_by = flags.get("config", (values.get("config"), origins.get("config")))
-    warnings = list(_misspelt(environ))
-    config = conffile.find(_as_config(named, named_by), cwd)
-    if config is not None:
-        warnings += _from_file(config, named_by, cwd, values, origins)
+    source = conffile.find(_as_config(named, named_by), cwd)
+    if source is not None:
+        warnings += _from_file(source, named_by, cwd, values, origins)
     for name, (value, origin) in flags.items():
         values[name], origins[name] = value, origin
 
+    foreign = {name: values.pop(name) for name in FOREIGN_BY_NAME if name in values}
+    warnings += _without_effect(foreign, origins)
+    hooks = _hooks({name: values.pop(name) for name in HOOKS_BY_NAME if name in values}, origins)
     converted = {
         name: _convert(BY_NAME[name], value, origins[name]) for name, value in values.items()
     }
     for setting in TABLE:
         origins.setdefault(setting.name, Origin(Source.DEFAULT))
-    settings = Settings(**{**converted, "config": config})
-    settings = _settle(settings, origins, cwd, warnings)
+    config = None if source is None else source.name
+    settings = Settings(**{**converted, "config": config, "hooks": hooks, "foreign": foreign})
+    settings = settle(settings, origins, cwd, warnings)
     if needs_app and not settings.app and not settings.print_config:
         raise ConfigError(
             "app: no application was named; say `gthreadsrv MODULE:CALLABLE`, or set wsgi_app "
@@ -62,11 +69,28 @@ def load(
     return Loaded(settings, origins, tuple(warnings))
 
 
-def _cmd_args(environ: Mapping[str, str]) -> list[str]:
+def _from_args(environ: Mapping[str, str], warnings: list[str]) -> dict[str, tuple[object, Origin]]:
+    """Flags out of a variable: ours, or gunicorn's where ours says nothing."""
+    ours, gunicorns = (environ.get(source.value, "") for source in _ARGS)
+    if ours:
+        if gunicorns:
+            warnings.append(f"{_ARGS[1].value}: not read, because {CMD_ARGS} is set")
+        return _from_words(_split_words(ours, _ARGS[0]), _ARGS[0])
+    flags = _from_words(_split_words(gunicorns, _ARGS[1]), _ARGS[1])
+    if "app" in flags:
+        # As gunicorn does: there it is for flags alone.
+        value, _ = flags.pop("app")
+        warnings.append(
+            f"app: {value!r} in {_ARGS[1].value} has no effect; name it after the flags"
+        )
+    return flags
+
+
+def _split_words(text: str, source: Source) -> list[str]:
     try:
-        return shlex.split(environ.get(CMD_ARGS, ""))
+        return shlex.split(text)
     except ValueError as error:
-        raise ConfigError(f"{CMD_ARGS}: {error}; quote it as for a shell") from None
+        raise ConfigError(f"{source.value}: {error}; quote it as for a shell") from None
 
 
 def _from_words(words: Sequence[str], source: Source) -> dict[str, tuple[object, Origin]]:
@@ -76,7 +100,7 @@ def _from_words(words: Sequence[str], source: Source) -> dict[str, tuple[object,
     for given in read_flags(words, source):
         value: object = given.value
         name = given.setting.name
-        if given.setting.many:
+        if isinstance(given.setting, Setting) and given.setting.many:
             before = found[name][0] if name in found else ()
             value = (*before, value) if isinstance(before, tuple) else (value,)
         found[name] = (value, Origin(source, given.flag))
@@ -105,19 +129,20 @@ def _split(setting: Setting, text: str, origin: Origin) -> object:
     try:
         return setting.split(text)
     except ValueError as error:
-        raise _wrong(setting, origin, str(error)) from None
+        raise wrong(setting, origin, str(error)) from None
 
 
 def _from_file(
-    path: str,
+    source: conffile.ConfigSource,
     named_by: Origin | None,
     cwd: str,
     values: dict[str, object],
     origins: dict[str, Origin],
 ) -> tuple[str, ...]:
-    found = conffile.execute(path, str(named_by or "default"), BY_FILE_NAME, cwd)
+    found = conffile.execute(source, str(named_by or "default"), _FILE_NAMES, cwd)
     for file_name, value in found.values.items():
-        name = BY_FILE_NAME[file_name].name
+        setting = BY_FILE_NAME.get(file_name)
+        name = setting.name if setting is not None else file_name
         values[name] = value
         origins[name] = Origin(Source.FILE, found.places[file_name])
     return found.warnings
@@ -134,67 +159,33 @@ def _convert(setting: Setting, value: object, origin: Origin) -> Any:
     try:
         return setting.convert(value)
     except ValueError as error:
-        raise _wrong(setting, origin, str(error)) from None
+        raise wrong(setting, origin, str(error)) from None
 
 
-def _wrong(setting: Setting, origin: Origin, what: str) -> ConfigError:
-    what = " ".join(what.split())
-    return ConfigError(f"{setting.file_name}: {what} (set by {origin}); allowed: {setting.allowed}")
-
-
-def _settle(
-    settings: Settings, origins: dict[str, Origin], cwd: str, warnings: list[str]
-) -> Settings:
-    """What depends on more than one value: paths, and what `sync` means."""
-    chdir = os.path.normpath(os.path.join(cwd, settings.chdir))
-    if not os.path.isdir(chdir):
-        raise _wrong(BY_NAME["chdir"], origins["chdir"], f"{chdir!r} is not a directory")
-    settings = dataclasses.replace(
-        settings,
-        chdir=chdir,
-        pythonpath=tuple(os.path.join(chdir, path) for path in settings.pythonpath),
-        pidfile=_path(settings.pidfile, chdir),
-        errorlog=_path(settings.errorlog, chdir) or "-",
-        accesslog=_path(settings.accesslog, chdir),
-        certfile=_path(settings.certfile, chdir),
-        keyfile=_path(settings.keyfile, chdir),
-        ca_certs=_path(settings.ca_certs, chdir),
-    )
-    warnings += _without_effect(settings, origins)
-    for name in ("keyfile", "cert_reqs"):
-        if getattr(settings, name) and not settings.is_ssl:
-            # It would speak plain HTTP to whoever relies on TLS.
-            raise _wrong(BY_NAME[name], origins[name], "there is no TLS without --certfile")
-    if settings.worker_class != "sync":
-        return settings
-    if settings.threads > 1:
-        warnings.append(
-            f"worker_class: sync (set by {origins['worker_class']}) has one thread, but threads "
-            f"is {settings.threads} (set by {origins['threads']}): serving as gthread"
-        )
-        return dataclasses.replace(settings, worker_class="gthread")
-    if not settings.threads:
-        origins["threads"] = Origin(Source.SIZING, "worker_class sync has one thread")
-    return dataclasses.replace(settings, threads=1)
-
-
-def _without_effect(settings: Settings, origins: dict[str, Origin]) -> list[str]:
-    """What TLS settings of other programs' configurations do here: nothing, said once each."""
-    instead = {
-        "ssl_version": "tls_minimum is the oldest version that is spoken",
-        "suppress_ragged_eofs": "a request that was cut short never reaches the application",
-        "do_handshake_on_connect": "handshakes hold no thread and end with header_timeout",
-    }
+def _without_effect(foreign: Mapping[str, object], origins: dict[str, Origin]) -> list[str]:
+    """A line for each of gunicorn's settings that asks for something there is not."""
     return [
-        f"{name}: it has no effect (set by {origins[name]}); {why}"
-        for name, why in instead.items()
-        if getattr(settings, name) != BY_NAME[name].default
+        f"{name}: {FOREIGN_BY_NAME[name].advice} (set by {origins.pop(name)})"
+        for name, value in foreign.items()
+        if not FOREIGN_BY_NAME[name].asks_for_nothing(value)
     ]
 
 
-def _path(path: str | None, base: str) -> str | None:
-    """Absolute, so that reopening it later does not depend on where the process is then."""
-    return path if path is None or path == "-" else os.path.join(base, path)
+def _hooks(
+    said: Mapping[str, object], origins: Mapping[str, Origin]
+) -> dict[str, Callable[..., Any]]:
+    hooks = {}
+    for name, value in said.items():
+        try:
+            hook = read_hook(HOOKS_BY_NAME[name], value)
+        except ValueError as error:
+            raise ConfigError(
+                f"{name}: {' '.join(str(error).split())} (set by {origins[name]}); "
+                "allowed: a function"
+            ) from None
+        if hook is not None:
+            hooks[name] = hook
+    return hooks
 
 
 def _misspelt(environ: Mapping[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class Settings:
     pythonpath: tuple[str, ...] = ()
     raw_env: tuple[str, ...] = ()
     preload_app: bool = False
+    paste: str | None = None  # absolute after load
+    raw_paste_global_conf: tuple[str, ...] = ()
 
     # Listening
     bind: tuple[str, ...] = ("127.0.0.1:8000",)
@@ -71,6 +73,7 @@ class Settings:
     limit_request_fields: int = 100
     limit_request_field_size: int = 8190
     limit_request_body: int = 0
+    sendfile: bool = True
     forwarded_allow_ips: tuple[str, ...] = ("127.0.0.1", "::1")
     forwarded_client: str = "off"
     secure_scheme_headers: tuple[tuple[str, str], ...] = (
@@ -90,9 +93,6 @@ class Settings:
     ciphers: str | None = None
     tls_minimum: str = "1.2"
     ssl_context: Callable[[Settings, Callable[[], Any]], Any] | None = None
-    ssl_version: str | None = None
-    suppress_ragged_eofs: bool = True
-    do_handshake_on_connect: bool = False
 
     # Process
     user: str | None = None
@@ -106,11 +106,30 @@ class Settings:
     errorlog: str = "-"
     accesslog: str | None = None
     access_log_format: str = "auto"
+    capture_output: bool = False
+    logconfig_dict: Mapping[str, Any] = field(default_factory=dict)
+    logconfig_json: str | None = None
+    logconfig: str | None = None
+    syslog: bool = False
+    syslog_addr: str = "udp://localhost:514"
+    syslog_prefix: str | None = None
+    syslog_facility: str = "user"
+    disable_redirect_access_to_syslog: bool = False
 
     # Metrics
     metrics_bind: str = "127.0.0.1:9180"
     metrics_path: str | None = None
     ready_max_saturation: float | None = None
+
+    # Development
+    reload: bool = False
+    reload_engine: str = "auto"
+    reload_extra_files: tuple[str, ...] = ()
+    debug_errors: bool = False
+
+    # Not in the table: callables of the configuration file, and what it says to gunicorn alone
+    hooks: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    foreign: Mapping[str, object] = field(default_factory=dict)
 
     # Actions
     check_config: bool = False
@@ -137,6 +156,7 @@ class Source(enum.Enum):
 
     COMMAND_LINE = "command line"
     CMD_ARGS = "GTHREADSRV_CMD_ARGS"
+    GUNICORN_CMD_ARGS = "GUNICORN_CMD_ARGS"
     FILE = "configuration file"
     ACTIVATION = "socket activation"
     ENVIRONMENT = "environment"
@@ -157,7 +177,7 @@ class Origin:
                 return self.place
             case Source.COMMAND_LINE | Source.ENVIRONMENT:
                 return f"{self.place}, {self.source.value}"
-            case Source.CMD_ARGS:
+            case Source.CMD_ARGS | Source.GUNICORN_CMD_ARGS:
                 return f"{self.place} in {self.source.value}"
         return f"{self.source.value}: {self.place}" if self.place else self.source.value
 

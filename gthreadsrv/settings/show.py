@@ -22,6 +22,7 @@ def show(settings: Settings, origins: Mapping[str, Origin]) -> str:
         (setting.file_name, setting.show(getattr(settings, setting.name)) or "-", setting.name)
         for setting in TABLE
     ]
+    rows += [(name, "a function", name) for name in settings.hooks]
     name_width = max(len(name) for name, _, _ in rows)
     value_width = min(40, max(len(value) for _, value, _ in rows))
     default = Origin(Source.DEFAULT)

@@ -11,6 +11,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from gthreadsrv.errors import ConfigError
+
 if TYPE_CHECKING:
     from gthreadsrv.settings.model import Settings
 
@@ -19,8 +21,17 @@ _replaced: dict[str, str | None] = {}
 
 
 def enter(settings: Settings) -> None:
-    """Change to `chdir`, put `pythonpath` and it first on `sys.path`, set `raw_env`."""
-    os.chdir(settings.chdir)
+    """Change to `chdir`, put `pythonpath` and it first on `sys.path`, set `raw_env`.
+
+    ConfigError where the directory cannot be entered.
+    """
+    try:
+        os.chdir(settings.chdir)
+    except OSError as error:
+        raise ConfigError(
+            f"chdir: cannot enter {settings.chdir}: {error.strerror}; name a directory that "
+            "exists and may be entered"
+        ) from None
     for path in (settings.chdir, *reversed(settings.pythonpath)):
         if path in sys.path:
             sys.path.remove(path)

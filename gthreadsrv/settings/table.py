@@ -58,6 +58,11 @@ def _function_name(value: object) -> str:
     return getattr(value, "__name__", "a function") if value else ""
 
 
+def _present(value: object) -> str:
+    """That a dictionary is there; its contents would fill pages."""
+    return "{...}" if value else ""
+
+
 def _names_only(value: object) -> str:
     """Variables without their values, which may be secrets."""
     if not isinstance(value, tuple):
@@ -85,11 +90,12 @@ class Setting:
     allowed: str
     help: str
     many: bool = False
-    positional: bool = False
     # What its flag says when no value stands behind it; empty: it needs one.
     bare: str = ""
     # How one variable holds several values.
     split: Callable[[str], object] = str
+    sets: bool = True  # what a switch's flag says
+    positional: bool = False
     in_file: bool = True
     file_name: str = ""
     in_environment: bool = True
@@ -122,6 +128,7 @@ TLS = "TLS"
 PROCESS = "Process"
 LOGS = "Logs"
 METRICS = "Metrics"
+DEVELOPMENT = "Development"
 CONFIGURATION = "Configuration"
 
 TABLE: tuple[Setting, ...] = (
@@ -149,6 +156,18 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "preload_app", APPLICATION, ("--preload",), "", convert.switch, _SWITCH,
         "import the application once, before workers are forked, so that they share its memory",
+    ),
+    Setting(
+        "paste", APPLICATION, ("--paste", "--paster"), "FILE", convert.optional(convert.text),
+        "a path, with #NAME for a section of that name",
+        "serve the application of this PasteDeploy file (needs PasteDeploy), and take its logging "
+        "sections for --log-config",
+    ),
+    Setting(
+        "raw_paste_global_conf", APPLICATION, ("--paste-global",), "NAME=VALUE",
+        convert.many(convert.assignment), "NAME=VALUE",
+        "set a variable of the PasteDeploy file; repeatable",
+        many=True, split=convert.words, show=_names_only,
     ),
     Setting(
         "bind", LISTENING, ("-b", "--bind"), "ADDRESS", convert.many(convert.bind, ","),
@@ -184,7 +203,7 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting(
         "worker_class", WORKERS, ("-k", "--worker-class"), "CLASS",
-        convert.choice("gthread", "sync"), "gthread or sync",
+        convert.worker_class, "gthread or sync",
         "gthread; sync is gthread with one thread",
     ),
     Setting(
@@ -248,7 +267,7 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting(
         "http_parser", HTTP, ("--http-parser",), "NAME",
-        convert.choice("auto", "h11", "httptools"), "auto, h11 or httptools",
+        convert.http_parser, "auto, h11 or httptools",
         "auto takes httptools where it is installed",
     ),
     Setting(
@@ -276,6 +295,11 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "limit_request_body", HTTP, ("--limit-request-body",), "BYTES", convert.whole(0), _COUNT,
         "longest request body; 0 is no limit",
+    ),
+    Setting(
+        "sendfile", HTTP, ("--no-sendfile",), "", convert.optional_switch, _SWITCH,
+        "read files into the process to send them, for file systems on which sendfile(2) is broken",
+        sets=False, fallback=Fallback("SENDFILE"),
     ),
     Setting(
         "forwarded_allow_ips", HTTP, ("--forwarded-allow-ips",), "NETWORKS",
@@ -347,19 +371,6 @@ TABLE: tuple[Setting, ...] = (
         in_environment=False, show=_function_name,
     ),
     Setting(
-        "ssl_version", TLS, ("--ssl-version",), "VERSION", convert.anything, "anything",
-        "gunicorn's; has no effect: see --tls-minimum",
-    ),
-    Setting(
-        "suppress_ragged_eofs", TLS, ("--suppress-ragged-eofs",), "", convert.switch, _SWITCH,
-        "gunicorn's; has no effect: a client may leave without a word, and a request that was cut "
-        "short never reaches the application",
-    ),
-    Setting(
-        "do_handshake_on_connect", TLS, ("--do-handshake-on-connect",), "", convert.switch, _SWITCH,
-        "gunicorn's; has no effect: handshakes hold no thread and end with --header-timeout",
-    ),
-    Setting(
         "user", PROCESS, ("-u", "--user"), "USER", convert.optional(convert.account),
         "a user's name or number", "run workers as this user",
     ),
@@ -385,7 +396,7 @@ TABLE: tuple[Setting, ...] = (
         "auto, json or console", "auto is console on a terminal, JSON lines elsewhere",
     ),
     Setting(
-        "errorlog", LOGS, ("--error-logfile", "--log-file"), "FILE", convert.text,
+        "errorlog", LOGS, ("--error-logfile", "--log-file"), "FILE", convert.log_target,
         "a path, or - for standard error", "the server's own log; - is standard error",
     ),
     Setting(
@@ -398,6 +409,44 @@ TABLE: tuple[Setting, ...] = (
         "auto, json, combined or a text with %(...)s atoms",
         "json, combined, or a text with atoms such as %(h)s; auto is combined on a terminal, "
         "JSON elsewhere",
+    ),
+    Setting(
+        "capture_output", LOGS, ("--capture-output",), "", convert.switch, _SWITCH,
+        "send what is printed to --error-logfile, where that is a file",
+    ),
+    Setting(
+        "logconfig_dict", LOGS, (), "", convert.mapping, "a dictionary",
+        "a configuration for Python's logging (dictConfig): loggers gunicorn.error and "
+        "gunicorn.access then get all lines", in_environment=False, show=_present,
+    ),
+    Setting(
+        "logconfig_json", LOGS, ("--log-config-json",), "FILE", convert.optional(convert.text),
+        _PATH, "the same in a JSON file; logconfig_dict goes before it",
+    ),
+    Setting(
+        "logconfig", LOGS, ("--log-config",), "FILE", convert.optional(convert.text), _PATH,
+        "the same as an INI file (fileConfig); the other two go before it",
+    ),
+    Setting(
+        "syslog", LOGS, ("--log-syslog",), "", convert.switch, _SWITCH,
+        "send all lines to syslog too",
+    ),
+    Setting(
+        "syslog_addr", LOGS, ("--log-syslog-to",), "ADDRESS", convert.syslog_address,
+        "unix://PATH#dgram, unix://PATH#stream, udp://HOST:PORT or tcp://HOST:PORT",
+        "where syslog is",
+    ),
+    Setting(
+        "syslog_prefix", LOGS, ("--log-syslog-prefix",), "NAME", convert.optional(convert.text),
+        "a text", "name in syslog lines [the application]",
+    ),
+    Setting(
+        "syslog_facility", LOGS, ("--log-syslog-facility",), "FACILITY",
+        convert.syslog_facility, "a facility of syslog(3)", "facility of syslog lines",
+    ),
+    Setting(
+        "disable_redirect_access_to_syslog", LOGS, ("--disable-redirect-access-to-syslog",), "",
+        convert.switch, _SWITCH, "keep access lines out of syslog",
     ),
     Setting(
         "metrics_bind", METRICS, ("--metrics-bind",), "ADDRESS", convert.bind_or_off,
@@ -416,8 +465,30 @@ TABLE: tuple[Setting, ...] = (
         "/readyz says no from this share of busy threads on [never]",
     ),
     Setting(
-        "config", CONFIGURATION, ("-c", "--config"), "FILE", convert.optional(convert.text), _PATH,
-        "a Python file whose names are settings [./gthreadsrv.conf.py where there is one]",
+        "reload", DEVELOPMENT, ("--reload",), "", convert.switch, _SWITCH,
+        "replace the workers when their code changes; broken code leaves the old ones running",
+    ),
+    Setting(
+        "reload_engine", DEVELOPMENT, ("--reload-engine",), "ENGINE",
+        convert.choice("auto", "poll", "watchfiles", "inotify"),
+        "auto, poll, watchfiles or inotify",
+        "how changes are seen: by the package watchfiles, which uses the kernel's inotify, or a "
+        "look at every file each second; auto takes watchfiles where it is installed",
+    ),
+    Setting(
+        "reload_extra_files", DEVELOPMENT, ("--reload-extra-file",), "FILE",
+        convert.many(convert.text), "paths, * and ** for many",
+        "watch this file, or files of this pattern, too; repeatable", many=True,
+        split=convert.words,
+    ),
+    Setting(
+        "debug_errors", DEVELOPMENT, ("--debug-errors",), "", convert.switch, _SWITCH,
+        "answer an application's exception with its traceback; shows secrets to anybody",
+    ),
+    Setting(
+        "config", CONFIGURATION, ("-c", "--config"), "FILE", convert.optional(convert.text),
+        "a path, or python:MODULE",
+        "a Python file whose names are settings [./gthreadsrv.conf.py, else ./gunicorn.conf.py]",
         in_file=False,
     ),
     Setting(

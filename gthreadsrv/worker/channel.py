@@ -51,10 +51,17 @@ class RetireRequested:
     reason: RetireReason
 
 
-Message: TypeAlias = WorkerReady | BootFailed | RetireRequested
+@dataclass(frozen=True, slots=True)
+class CodeChanged:
+    """A file of the application's code is not what it was when this worker imported it."""
 
-_KINDS: Final[dict[str, type[WorkerReady | BootFailed | RetireRequested]]] = {
-    kind.__name__: kind for kind in (WorkerReady, BootFailed, RetireRequested)
+    path: str
+
+
+Message: TypeAlias = WorkerReady | BootFailed | RetireRequested | CodeChanged
+
+_KINDS: Final[dict[str, type[WorkerReady | BootFailed | RetireRequested | CodeChanged]]] = {
+    kind.__name__: kind for kind in (WorkerReady, BootFailed, RetireRequested, CodeChanged)
 }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import WSGIApplication
 
+    from gthreadsrv.hooks import WorkerHooks
     from gthreadsrv.net.listeners import Listener
     from gthreadsrv.settings import Settings
     from gthreadsrv.worker.channel import WorkerChannel
@@ -38,6 +39,7 @@ class WorkerContext:
     load: Callable[[], WSGIApplication]  # raises AppLoadError
     tls: ssl.SSLContext | None = None  # what the listeners speak; None: plain HTTP
     role: Literal["worker", "exporter"] = "worker"
+    hooks: WorkerHooks | None = None  # the exporter has none
 
     def show_state(self, state: str) -> None:
         """Put a new state ("ready", "draining") into the process title."""

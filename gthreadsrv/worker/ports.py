@@ -11,6 +11,7 @@ from gthreadsrv.net.drain import admit
 from gthreadsrv.worker.connection import Connection
 from gthreadsrv.wsgi.environ import ClientEnvironBuilder, EnvironBuilder
 from gthreadsrv.wsgi.fields import ClientFinder, FieldTrust
+from gthreadsrv.wsgi.file_wrapper import FileWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,7 @@ class Port:
         multiprocess: bool,
         fields: FieldTrust = _USUAL,
         prefaced: bool = False,
+        file_wrapper: type[FileWrapper] = FileWrapper,
         secure: Callable[[Connection], None] | None = None,
     ) -> None:
         """Make what all connections of ``listener`` share.
@@ -116,13 +118,14 @@ class Port:
         )
         scheme = "http" if secure is None else "https"
         self.environs = (
-            EnvironBuilder(*about, hops=trusted, scheme=scheme)
+            EnvironBuilder(*about, hops=trusted, scheme=scheme, file_wrapper=file_wrapper)
             if fields.client == "off"
             else ClientEnvironBuilder(
                 *about,
                 hops=trusted,
                 finder=ClientFinder(fields.client, trusted, prefaced=prefaced),
                 scheme=scheme,
+                file_wrapper=file_wrapper,
             )
         )
 

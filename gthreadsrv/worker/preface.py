@@ -15,6 +15,7 @@ from gthreadsrv.http.errors import ProxyHeaderError
 from gthreadsrv.net.proxy_protocol import HeaderError, HeaderReader
 from gthreadsrv.worker.connection import IDLE, READING
 from gthreadsrv.worker.ports import Port
+from gthreadsrv.wsgi.file_wrapper import FileWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,7 @@ class PrefacedPort(Port):
         multithread: bool,
         multiprocess: bool,
         fields: FieldTrust,
+        file_wrapper: type[FileWrapper] = FileWrapper,
         secure: Callable[[Connection], None] | None = None,
     ) -> None:
         super().__init__(
@@ -60,6 +62,7 @@ class PrefacedPort(Port):
             multiprocess=multiprocess,
             fields=fields,
             prefaced=True,
+            file_wrapper=file_wrapper,
             secure=secure,
         )
         self.proxies = proxies

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from gthreadsrv import log as logs
 from gthreadsrv.errors import AppLoadError
+from gthreadsrv.hooks.calling import HookError
 from gthreadsrv.http.limits import Limits
 from gthreadsrv.http.parser import make_parser
 from gthreadsrv.http.recall import Recall, RecallingParser
@@ -24,6 +25,7 @@ from gthreadsrv.net.peers import TrustedPeers
 from gthreadsrv.worker.balance import Balance
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
 from gthreadsrv.worker.drain import Drain
+from gthreadsrv.worker.hooked import HookedService
 from gthreadsrv.worker.intake import Intake
 from gthreadsrv.worker.offspring import let_go_in_children
 from gthreadsrv.worker.overdue import Overdue
@@ -36,6 +38,7 @@ from gthreadsrv.worker.thread import PoolThread
 from gthreadsrv.worker.tls_wire import securing
 from gthreadsrv.worker.watchdog import Watchdog
 from gthreadsrv.wsgi.fields import FieldTrust
+from gthreadsrv.wsgi.file_wrapper import FileWrapper, ReadFileWrapper
 from gthreadsrv.wsgi.metrics_path import with_metrics
 from gthreadsrv_metrics.layout import M_SHARED_QUEUES, M_SHUTTING_DOWN
 from gthreadsrv_metrics.proc import OwnTimes
@@ -98,7 +101,14 @@ def run_worker(context: WorkerContext) -> int:
     gc.callbacks.append(_GcWatch(slot))
     slot.heartbeat(monotonic())
     watchdog.arm()
+    if settings.reload and context.role == "worker":
+        from gthreadsrv.worker.code_watch import CodeWatch
+
+        CodeWatch(settings, context.channel).start()
     let_go_in_children(pool, ports.values(), watchdog, context.channel)
+    hooks = context.hooks
+    if hooks is not None:
+        hooks.serving()
     pool.paused = True  # the first leader opens the ports
     for thread in threads:
         thread.start()
@@ -107,6 +117,8 @@ def run_worker(context: WorkerContext) -> int:
     if watchdog.run():
         for thread in threads:
             thread.join(_JOIN_S)
+    elif hooks is not None:
+        hooks.interrupted()
     beat()
     return 0
 
@@ -123,6 +135,12 @@ def _application(context: WorkerContext) -> WSGIApplication | None:
         try:
             app = context.load()
         except AppLoadError as error:
+            context.channel.send(BootFailed(str(error), error.traceback))
+            return None
+    if context.hooks is not None:
+        try:
+            app = context.hooks.loaded(app)
+        except HookError as error:
             context.channel.send(BootFailed(str(error), error.traceback))
             return None
     path = context.settings.metrics_path
@@ -152,6 +170,7 @@ def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
     )
     tls = context.tls
     secure = None if tls is None else securing(tls, patience_of(settings).write_s)
+    file_wrapper = FileWrapper if settings.sendfile else ReadFileWrapper
     make: Callable[[Listener], Port]
     if settings.proxy_protocol == "off":
         make = partial(
@@ -160,6 +179,7 @@ def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
             multithread=multithread,
             multiprocess=multiprocess,
             fields=fields,
+            file_wrapper=file_wrapper,
             secure=secure,
         )
     else:
@@ -173,6 +193,7 @@ def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
             multithread=multithread,
             multiprocess=multiprocess,
             fields=fields,
+            file_wrapper=file_wrapper,
             secure=secure,
         )
     ports = [make(listener) for listener in context.listeners]
@@ -196,10 +217,15 @@ def _threads(
     encoder = HeadEncoder("gthreadsrv")
     recall = Recall()
     log = logs.get_logger()
+    hooks = context.hooks
     threads = []
     for index in range(settings.threads):
         row = context.board.thread(context.slot, index)
-        service = Service(app, pool, row, settings, encoder, log)
+        service: Service
+        if hooks is not None and hooks.of_requests:
+            service = HookedService(hooks, app, pool, row, settings, encoder, log)
+        else:
+            service = Service(app, pool, row, settings, encoder, log)
         parser = RecallingParser(
             make_parser(settings.http_parser, limits),
             recall,

@@ -22,6 +22,7 @@ from gthreadsrv.log.context import clear as unbind_request
 from gthreadsrv.tracing import listen_here
 from gthreadsrv.worker.complaints import complain
 from gthreadsrv.worker.connection import IDLE, WRITING, State
+from gthreadsrv.worker.error_page import error_page
 from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in, take_back
 from gthreadsrv.worker.offspring import leave_child
 from gthreadsrv.worker.patience import patience_of
@@ -71,6 +72,7 @@ class Service:
         self.keeps_alive, self._idle_s = self._patience.keeps_alive, self._patience.idle_s
         self._encoder, self._log = encoder, log
         self.lets_go = False  # until the next connection has ended: see balance
+        self._debug_errors = settings.debug_errors
 
         self.exchange: Exchange | None = None
         """The latest one; it runs while `row.since` is set.  The watchdog looks at it."""
@@ -294,6 +296,8 @@ class Service:
             code, text = 504, b"Gateway Timeout\n"
         else:
             code, text = 500, b"Internal Server Error\n"
+            if self._debug_errors:
+                text = error_page(error)
             self.row.count_error("application_error")
             self._log.error(
                 "application failed",
@@ -307,14 +311,10 @@ class Service:
             exchange.cut = True
             exchange.keep_alive = False
             return exchange
-        answer = Exchange(
-            head,
-            connection.wire,
-            self._encoder,
-            time_ns() // 1_000_000_000,
-            exchange.keep_alive,
-        )
+        second = time_ns() // 1_000_000_000
+        answer = Exchange(head, connection.wire, self._encoder, second, exchange.keep_alive)
         answer.aside = exchange.aside
+        self.exchange = answer
         try:
             answer.start_response(phrase(code), _TEXT)
             answer.send_result([text])

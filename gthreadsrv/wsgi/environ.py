@@ -43,6 +43,7 @@ class EnvironBuilder:
         *,
         hops: TrustedPeers,
         scheme: str = "http",
+        file_wrapper: type[FileWrapper] = FileWrapper,
     ) -> None:
         """``hops``: whose word counts of the proxies that a trusted peer names."""
         self._map = fields.header_map
@@ -60,7 +61,7 @@ class EnvironBuilder:
             "wsgi.run_once": False,
             # The body always ends by itself: reading past it gives b"", never a wait.
             "wsgi.input_terminated": True,
-            "wsgi.file_wrapper": FileWrapper,
+            "wsgi.file_wrapper": file_wrapper,
             "SERVER_SOFTWARE": f"gthreadsrv/{__version__}",
             "SERVER_NAME": server_name,
             "SERVER_PORT": server_port,
@@ -210,9 +211,17 @@ class ClientEnvironBuilder(EnvironBuilder):
         hops: TrustedPeers,
         finder: ClientFinder,
         scheme: str = "http",
+        file_wrapper: type[FileWrapper] = FileWrapper,
     ) -> None:
         super().__init__(
-            server_name, server_port, multithread, multiprocess, fields, hops=hops, scheme=scheme
+            server_name,
+            server_port,
+            multithread,
+            multiprocess,
+            fields,
+            hops=hops,
+            scheme=scheme,
+            file_wrapper=file_wrapper,
         )
         self._finder = finder
 

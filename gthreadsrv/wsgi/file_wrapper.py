@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["FileWrapper"]
+__all__ = ["FileWrapper", "ReadFileWrapper"]
 
 _BLOCK_BYTES = 64 * 1024
 
@@ -60,6 +60,16 @@ class FileWrapper:
             # Files of /proc claim to be empty, and are not.
             return None
         return fd, offset, max(0, info.st_size - offset)
+
+
+class ReadFileWrapper(FileWrapper):
+    """A file that is always read into the process: --no-sendfile."""
+
+    __slots__ = ()
+
+    def span(self) -> tuple[int, int, int] | None:
+        """Return None: nothing for the kernel to copy."""
+        return None
 
 
 def _reads_for(outer: object, inner: object) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from gthreadsrv.errors import AppLoadError, StopRequestedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
     from _typeshed.wsgi import WSGIApplication
@@ -40,13 +41,44 @@ class _Spec:
     call: tuple[list[Any], dict[str, Any]] | None
 
 
-def load_app(spec: str) -> WSGIApplication:
-    """Import the application that `spec` names; raises AppLoadError."""
+def load_app(spec: str, paste_variables: Sequence[str] = ()) -> WSGIApplication:
+    """Import the application that `spec` names; raises AppLoadError.
+
+    `paste:PATH#NAME` is an application of a PasteDeploy file, with `NAME=value` variables.
+    """
+    if spec.startswith("paste:"):
+        return _load_pasted(spec, paste_variables)
     wanted = _parse(spec)
     module = _import(wanted)
     found = _find(wanted, module)
     if wanted.call is not None:
         found = _call(wanted, found)
+    _check(wanted, found)
+    return cast("WSGIApplication", found)
+
+
+def _load_pasted(spec: str, variables: Sequence[str]) -> WSGIApplication:
+    path, _, name = spec.removeprefix("paste:").partition("#")
+    try:
+        from paste.deploy import loadapp
+    except ImportError:
+        raise AppLoadError(
+            f"application {spec!r}: reading a PasteDeploy file takes the package PasteDeploy, "
+            "which is not installed; pip install PasteDeploy"
+        ) from None
+    pairs = (item.partition("=") for item in variables)
+    wanted = _Spec(spec, "", (), None)
+    try:
+        found = loadapp(
+            f"config:{path}",
+            name=name or None,
+            global_conf={key.strip(): value.strip() for key, _, value in pairs},
+        )
+    except (KeyboardInterrupt, StopRequestedError):
+        raise
+    # It imports and calls the application's code: as with `_import`.
+    except BaseException as error:  # noqa: BLE001  kept whole in the AppLoadError
+        _failed(wanted, f"loading it failed: {_words(error)}", error)
     _check(wanted, found)
     return cast("WSGIApplication", found)
 

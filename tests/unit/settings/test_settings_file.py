@@ -124,7 +124,7 @@ def test_the_file_can_be_named_by_a_variable(tmp_path: Path, how: str) -> None:
 
 
 def test_unknown_names_get_one_warning_each_and_helpers_none(tmp_path: Path) -> None:
-    """What has no effect is said; imports, loop variables, _names and CONSTANTS are not settings."""
+    """What has no effect is said; imports, loops, _names, CONSTANTS and helpers that are used not."""
     loaded = read(
         tmp_path,
         "import multiprocessing\n"
@@ -135,13 +135,16 @@ def test_unknown_names_get_one_warning_each_and_helpers_none(tmp_path: Path) -> 
         "class Helper: pass\n"
         "worker = 4\n"
         "x, y = 1, 2\n"
-        "def post_fork(server, worker): pass\n",
+        "def post_fork(server, worker): pass\n"
+        "def helper(): pass\n"
+        "base_workers_text = '2'\n"
+        "workers = int(base_workers_text)\n",
     )
     assert [warning.split(" is no setting")[0] for warning in loaded.warnings] == [
         "gthreadsrv.conf.py:8: worker",
         "gthreadsrv.conf.py:9: x",
         "gthreadsrv.conf.py:9: y",
-        "gthreadsrv.conf.py:10: post_fork",
+        "gthreadsrv.conf.py:11: helper",
     ]
     assert "did you mean workers?" in loaded.warnings[0]
 

@@ -1,0 +1,126 @@
+"""Python's logging configured as asked: a dictionary, a JSON or INI file, a way to syslog.
+
+Runs in the master before it forks, and again at a reload; handlers are inherited. Imported only
+then, because what it takes of the standard library costs a start more than all our logs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import os
+import socket
+from logging.handlers import SysLogHandler
+from typing import TYPE_CHECKING, Any, Final
+
+from gthreadsrv.errors import ConfigError
+from gthreadsrv.log.logged import ACCESS, ERROR
+
+if TYPE_CHECKING:
+    from gthreadsrv.settings.model import Settings
+
+# What gunicorn assumes where a configuration says nothing.
+_ASSUMED: Final[dict[str, Any]] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "root": {"level": "INFO", "handlers": ["console"]},
+    "loggers": {
+        ERROR: {"level": "INFO", "handlers": ["error_console"], "propagate": True},
+        ACCESS: {"level": "INFO", "handlers": ["console"], "propagate": True},
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler", "formatter": "generic", "stream": "ext://sys.stdout",
+        },
+        "error_console": {
+            "class": "logging.StreamHandler", "formatter": "generic", "stream": "ext://sys.stderr",
+        },
+    },
+    "formatters": {
+        "generic": {
+            "format": "%(asctime)s [%(process)d] [%(levelname)s] %(message)s",
+            "datefmt": "[%Y-%m-%d %H:%M:%S %z]",
+            "class": "logging.Formatter",
+        }
+    },
+}  # fmt: skip
+
+
+def apply(settings: Settings) -> None:
+    """Configure Python's logging; ConfigError where the configuration is wrong."""
+    name = (
+        "logconfig_dict"
+        if settings.logconfig_dict
+        else "logconfig_json"
+        if settings.logconfig_json
+        else "logconfig"
+    )
+    try:
+        if settings.logconfig_dict:
+            logging.config.dictConfig({**_ASSUMED, **settings.logconfig_dict})
+        elif settings.logconfig_json:
+            with open(settings.logconfig_json, encoding="utf-8") as file:
+                said = json.load(file)
+            if not isinstance(said, dict):
+                raise ValueError("it is not a JSON object")
+            logging.config.dictConfig({**_ASSUMED, **said})
+        elif settings.logconfig:
+            # Without this, a file that is not there is "invalid" to some Pythons.
+            os.stat(settings.logconfig)
+            here = os.path.dirname(settings.logconfig)
+            logging.config.fileConfig(
+                settings.logconfig,
+                defaults={"__file__": settings.logconfig, "here": here},
+                disable_existing_loggers=False,
+            )
+    # It names classes of the operator's choice, which may raise anything.
+    except Exception as error:  # noqa: BLE001  becomes the one line for the user
+        raise ConfigError(f"{name}: {_reasons(error)}; correct the logging configuration") from None
+
+
+def _reasons(error: BaseException) -> str:
+    """DictConfig says which part is wrong, and what is wrong with it in the cause."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    cause = error.__cause__
+    return f"{words}: {_reasons(cause)}" if cause is not None else words
+
+
+class _Syslog(SysLogHandler):
+    """A daemon that is away must neither fail a request nor fill standard error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Do nothing: a log that cannot be written has nowhere to complain."""
+
+    def close(self) -> None:
+        """Close the socket, if there ever was one: Python 3.10 closes what was not opened."""
+        if getattr(self, "socket", None) is not None:
+            super().close()
+        else:
+            logging.Handler.close(self)
+
+
+def syslog(settings: Settings, name: str) -> SysLogHandler:
+    """A way to syslog for the lines of one kind; ConfigError where it cannot be reached."""
+    address: tuple[str, int] | str
+    kind, _, rest = settings.syslog_addr.partition("://")
+    kind_of_socket = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
+    if kind == "unix":
+        address, _, how = rest.partition("#")
+        kind_of_socket = socket.SOCK_STREAM if how == "stream" else socket.SOCK_DGRAM
+    else:
+        host, _, port = rest.rpartition(":") if ":" in rest else (rest, "", "514")
+        address = (host.strip("[]") or "localhost", int(port) if port.isdecimal() else 514)
+    try:
+        handler = _Syslog(
+            address, SysLogHandler.facility_names[settings.syslog_facility], kind_of_socket
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"syslog_addr: cannot reach {settings.syslog_addr}: {error.strerror or error}; name "
+            "another address, or leave syslog out"
+        ) from None
+    program = settings.syslog_prefix or (settings.proc_name or settings.app).replace(":", ".")
+    prefix = f"gunicorn.{program}.{name}".replace("%", "%%")
+    handler.setFormatter(logging.Formatter(f"{prefix}: [%(process)d] %(message)s"))
+    return handler

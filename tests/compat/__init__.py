@@ -1,0 +1,1 @@
+"""Configuration files as people publish them for gunicorn, served by both servers."""
