@@ -19,6 +19,7 @@ from tests.system.chaos.stage import (
 )
 from tests.system.conftest import Servers, bind_for
 from tests.system.harness import process_alive, wait_until
+from tests.system.test_upgrade import end, upgrade
 
 THREADS = 4
 
@@ -112,3 +113,18 @@ def test_a_killed_master(serve: Servers, transport: str) -> None:
     assert clients.tally.wrong == []
     assert clients.tally.dropped == 0
     assert gone_s < 2 * WHOLE_S
+
+
+def test_an_old_master_killed_beside_its_successor(serve: Servers) -> None:
+    """In the middle of an upgrade: its workers leave, the sockets are the new ones' alone."""
+    server, ledger = serve_ledger(serve, threads=THREADS)
+    old = server.worker_pids()
+    with load(server, ledger, work_ms=2) as clients:
+        new = upgrade(server)
+        os.kill(server.pid, signal.SIGKILL)
+        server.process.wait()
+        wait_until(lambda: not any(process_alive(pid) for pid in old), what="old workers left")
+        clients.wait_more()
+    tell("kill -9 of the old master in an upgrade", clients)
+    clients.assert_nothing_lost()
+    end(new)
