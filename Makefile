@@ -37,7 +37,7 @@ help:
 	@echo 'make bench-scaling how cost grows with threads, connections, workers, size'
 	@echo 'make bench-own     what the server costs: fairness, hand-over, idle, boot, metrics'
 	@echo 'make bench-deps    install what make bench needs (apt)'
-	@echo 'make chaos         every fault under load, a hundred reloads, held to the second; some ten minutes'
+	@echo 'make chaos         every fault under load, a hundred reloads, held to the second; some three minutes'
 	@echo 'make soak          everything at once for ten minutes (SOAK="--minutes N")'
 	@echo 'make restarts      ten thousand restarts of workers, some twenty minutes'
 	@echo 'make slow-clients  what five thousand slow clients cost the others, some three minutes'
