@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import WSGIApplication
 
+    from gthreadsrv.net.listeners import Listener
     from gthreadsrv.settings import Settings
     from gthreadsrv.worker.channel import WorkerChannel
     from gthreadsrv.worker.context import WorkerContext
