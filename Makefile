@@ -2,6 +2,7 @@
 # each sets up .venv the first time, and again when pyproject.toml has changed.
 
 PYTHON ?= python3
+FUZZ_PYTHON ?= python3.11
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); [ "$$n" -gt 2 ] && echo "$$n" || echo 2)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,9 +19,9 @@ UV := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 
     --no-annotate --custom-compile-command 'make lock'
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help serve test lint test-deps test-pythons test-systemd fuzz bench bench-scaling bench-own \
-    bench-deps soak situations reference check-grafana screenshots image test-image test-image-deps \
-    check-kubernetes simulate-pods lock clean
+.PHONY: help serve test lint test-deps test-pythons test-systemd fuzz fuzz-guided chaos restarts \
+    slow-clients bench bench-scaling bench-own bench-deps soak situations reference check-grafana screenshots \
+    image test-image test-image-deps check-kubernetes simulate-pods lock clean
 
 help:
 	@echo 'make serve         serve the demo on http://127.0.0.1:8000, metrics on port 9180'
@@ -30,12 +31,16 @@ help:
 	@echo 'make test-systemd  the example units under a real systemd (as root, with podman and debootstrap)'
 	@echo 'make lint          check style, types, imports and generated documentation only'
 	@echo 'make reference     write the tables of settings in README.md and GUNICORN.md anew'
-	@echo 'make fuzz          compare the two HTTP parsers on many more inputs than make test'
+	@echo 'make fuzz          compare the two HTTP parsers on a million inputs, some ten minutes'
+	@echo 'make fuzz-guided   the same, led by coverage (needs Python 3.11; FUZZ=--minutes N)'
 	@echo 'make bench         compare with other servers, some 25 minutes (BENCH=--quick: three)'
 	@echo 'make bench-scaling how cost grows with threads, connections, workers, size'
 	@echo 'make bench-own     what the server costs: fairness, hand-over, idle, boot, metrics'
 	@echo 'make bench-deps    install what make bench needs (apt)'
-	@echo 'make soak          ten thousand restarts of workers, some twenty minutes'
+	@echo 'make chaos         every fault under load, a hundred reloads, held to the second; some three minutes'
+	@echo 'make soak          everything at once for ten minutes (SOAK="--minutes N")'
+	@echo 'make restarts      ten thousand restarts of workers, some twenty minutes'
+	@echo 'make slow-clients  what five thousand slow clients cost the others, some three minutes'
 	@echo 'make situations    which alert fires, and what dashboards show, in which staged situation; a quarter of an hour'
 	@echo 'make check-grafana hold the dashboards to Grafana'"'"'s own types (needs npm)'
 	@echo 'make screenshots   draw the dashboards and the live page from live servers (needs npm and Chromium)'
@@ -74,7 +79,13 @@ reference: $(TEST_STAMP)
 	$(BIN)/python docker/kubernetes/prometheusrule.py --write
 
 fuzz: $(TEST_STAMP)
-	$(BIN)/python -m tests.fuzz.differential
+	$(BIN)/python -m tests.fuzz.differential $(FUZZ)
+
+# atheris has wheels for a few Pythons only, and instruments what it runs: an environment of its own.
+fuzz-guided:
+	[ -x .venv-fuzz/bin/python ] || $(FUZZ_PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check -e '.[fast]' 'atheris>=3' 'pytest>=8.3'
+	.venv-fuzz/bin/python -m tests.fuzz.guided $(FUZZ)
 
 # These need no .venv: they make .venv-bench, with an optimised interpreter where there is one.
 bench:
@@ -131,8 +142,18 @@ lock: $(TEST_STAMP)
 	$(UV) --extra fast pyproject.toml -o docker/requirements.lock
 	printf '%s\n' 'hatchling>=1.24' | $(UV) - -o docker/build.lock
 
+# Here each fault must be over within a second, and every reload of a hundred lose nothing.
+chaos: $(TEST_STAMP)
+	CHAOS=full CHAOS_RELOADS=100 $(BIN)/python -m pytest -rP tests/system/chaos
+
 soak: $(TEST_STAMP)
+	$(BIN)/python -m tests.bench.soak $(SOAK)
+
+restarts: $(TEST_STAMP)
 	$(BIN)/python -m tests.bench.restarts
+
+slow-clients: $(TEST_STAMP)
+	$(BIN)/python -m tests.bench.slow_clients $(SLOW)
 
 situations: $(TEST_STAMP)
 	$(BIN)/python -m tests.bench.situations
@@ -172,6 +193,6 @@ $(TEST_STAMP): pyproject.toml | $(BIN)/python
 
 clean:
 	[ ! -d build/image ] || $(SUDO) rm -rf build/image
-	rm -rf $(VENV) .venv-3.* .venv-bench .venv-manifests .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) .venv-3.* .venv-bench .venv-fuzz .venv-manifests .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache \
 	    .import_linter_cache .hypothesis build dist
 	find gthreadsrv metrics tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -312,7 +312,9 @@ class Group:
             **_identity(worker),
         }
         # By itself a worker leaves with 0 only when told: somebody sent TERM to the whole group.
-        if exited.ordered or (exited.reason == "signal" and not status):
+        # A boot that took too long was ended by us, and is none the better for it.
+        left = exited.ordered and exited.verdict is None
+        if left or (exited.reason == "signal" and not status):
             log.info(self._event("left"), **fields)
             return
         if said is not None:

@@ -18,6 +18,7 @@ from gthreadsrv.master.handover import Handover
 from gthreadsrv.master.inheritance import read
 from gthreadsrv.master.listening import Listening
 from gthreadsrv.master.notify import Notifier
+from gthreadsrv.master.oom import go_before_master
 from gthreadsrv.master.reap import OomCounter
 from gthreadsrv.master.revisions import Revisions
 from gthreadsrv.master.signals import SignalInbox
@@ -28,6 +29,7 @@ from gthreadsrv.worker.title import set_title
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal
 
     from gthreadsrv.master.group import Revision, RunWorker
     from gthreadsrv.master.slots import Vacancy
@@ -150,10 +152,11 @@ def serve(
         signals.close()
 
 
-def _become(role: str, vacancy: Vacancy, revision: Revision) -> None:
+def _become(role: Literal["worker", "exporter"], vacancy: Vacancy, revision: Revision) -> None:
     logs.bind_process(role=role, worker=vacancy.slot, generation=vacancy.generation)
     if role == "exporter":
         logs.close_access_log()
+    go_before_master(role)
     # CPython has seeded `random` anew in the child by itself (os.register_at_fork).
     if revision.identity is not None:
         revision.identity.assume()

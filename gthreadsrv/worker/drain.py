@@ -46,12 +46,19 @@ class Drain:
         show_state: Callable[[str], None],
         *,
         whole: Callable[[], bool],
+        shut_ways_in: Callable[[], bool],
     ) -> None:
+        """``whole`` says whether the whole server goes; ``shut_ways_in`` turns new clients away.
+
+        It says False where others go on serving them: then the queue is theirs.
+        """
         self._pool = pool
         self._owned = tuple(owned)
         self._idle_s = idle_s
         self._show_state = show_state
         self._whole = whole
+        self._shut_ways_in = shut_ways_in
+        self._orphaned = False
         self._since = 0.0
 
     @property
@@ -64,9 +71,18 @@ class Drain:
         if self.begun:
             return
         self._show_state("draining")
-        self._since = monotonic()
+        self._since = self._pool.closing_since = monotonic()
         self._pool.closing = True
         self._pool.poke()
+
+    def begin_without_master(self) -> None:
+        """Start to leave because the master has gone.  The watchdog.
+
+        Everybody leaves then, and nobody but the workers is there to shut the way in: each
+        does, which is the same as once, and the queue is emptied as in a stop.
+        """
+        self._orphaned = self._shut_ways_in()
+        self.begin()
 
     def advance(self, now: float, close_ports: Callable[[], None]) -> list[Connection]:
         """Take the drain a step on; return idle connections to close.  The leader.
@@ -82,7 +98,10 @@ class Drain:
         return [
             connection
             for connection in list(pool.connections.values())
-            if connection.state is IDLE and now - self._idle_since(connection) >= IDLE_GRACE_S
+            if connection.state is IDLE
+            and now - self._idle_since(connection) >= IDLE_GRACE_S
+            # A request may have come while the leader was away: the poller is about to tell.
+            and not connection.wire.peek()
         ]
 
     def _idle_since(self, connection: Connection) -> float:
@@ -96,7 +115,7 @@ class Drain:
         workers take it. Asked late: a TERM to the whole process group reaches a worker
         before the master, which tells.
         """
-        if not self._whole():
+        if not (self._orphaned or self._whole()):
             return True
         poll = select.poll()
         for port in self._owned:

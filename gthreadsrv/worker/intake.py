@@ -7,15 +7,15 @@ is the pool's or the connection's.
 
 from __future__ import annotations
 
+import errno
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from gthreadsrv.http.body import ChunkedBody, LengthBody
-from gthreadsrv.http.errors import ProtocolError, ReadTimeoutError
+from gthreadsrv.http.errors import ProtocolError
 from gthreadsrv.http.head import HeadBuffer, split_head
 from gthreadsrv.worker.connection import (
     ACTIVE,
-    CLOSED,
     HANDSHAKING,
     IDLE,
     LINGERING,
@@ -26,6 +26,7 @@ from gthreadsrv.worker.connection import (
 from gthreadsrv.worker.handshake import Handshakes, TlsError
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.poller import READ
+from gthreadsrv.worker.sweep import sweep
 from gthreadsrv.worker.upload import Upload
 from gthreadsrv.wsgi.exchange import ClientGoneError
 
@@ -64,6 +65,9 @@ _RUSH_S = 0.05
 
 Where one is silent more are: a crowd of them is accepted at once, not one in `FRESH_S`.
 """
+
+_SCARCITY_S = 1.0
+"""Between two tries, and two log lines, while descriptors or memory have run out."""
 
 _EVICT_SHARE = 16
 """At the connection limit a sixteenth of the idle ones go at once: a scan pays for many."""
@@ -216,10 +220,7 @@ class Intake:
             # Another worker was quicker, or the client gave up.
             return None
         except OSError as error:
-            # Whatever else it is: paused and logged, it neither spins nor ends the worker.
-            self._service.log_out_of_resources(error)
-            pool.resume_at = now + 1.0
-            self.close_ports()
+            self._on_scarcity(error, now)
             return None
         if len(pool.connections) >= self._settings.worker_connections:
             # Only now: had another worker been quicker, one would be closed for nothing.
@@ -243,20 +244,44 @@ class Intake:
             pool.watch(connection, now + self._patience.idle_s)
         return found
 
+    def _on_scarcity(self, error: OSError, now: float) -> None:
+        """Make room where accept(2) finds none, or leave the listeners alone for a second.
+
+        Whatever else it is: logged and paused, it neither spins nor ends the worker.
+        """
+        pool = self._pool
+        if now >= pool.complain_at:
+            pool.complain_at = now + _SCARCITY_S
+            self._service.log_out_of_resources(error)
+        # Our own limit of descriptors is a connection limit that nobody has set: idle clients
+        # go, so that others are served.  Where the whole machine lacks something that helps nobody.
+        if error.errno == errno.EMFILE and self._evict():
+            return
+        pool.resume_at = now + _SCARCITY_S
+        self.close_ports()
+
     def _spare(self) -> list[Connection]:
         """Return the connections that may be closed to make room."""
         # A copy: other threads let go of theirs meanwhile.
         connections = list(self._pool.connections.values())
         return [one for one in connections if one.state in (IDLE, HANDSHAKING, LINGERING)]
 
-    def _evict(self) -> None:
-        """Close the oldest connections without a request to make room for new ones."""
+    def _evict(self) -> bool:
+        """Close the oldest connections without a request; True when that has made room."""
         spare = self._spare()
         spare.sort(key=lambda one: one.deadline)
-        for connection in spare[: max(1, len(spare) // _EVICT_SHARE)]:
+        wanted = total = max(1, len(spare) // _EVICT_SHARE)
+        for connection in spare:
+            if connection.state is IDLE and connection.wire.peek():
+                # Its next request waits to be read: that is no idle client.
+                continue
             # A lingering one has been counted, when our side was shut.
             lingers = connection.state is LINGERING
             self._service.close(connection, None if lingers else "limit")
+            wanted -= 1
+            if not wanted:
+                break
+        return wanted < total
 
     # -- reading ------------------------------------------------------------------------
 
@@ -458,34 +483,7 @@ class Intake:
         pool.poked()
         now = monotonic()
         if now >= pool.earliest:
-            self._sweep(now)
+            sweep(pool, self._service, self._handshakes, now)
         if self._drain.begun:
             for connection in self._drain.advance(now, self.close_ports):
                 self._service.close(connection, pool.close_reason)
-
-    def _sweep(self, now: float) -> None:
-        """End every wait that has lasted too long, and find the next deadline."""
-        pool = self._pool
-        pool.earliest = float("inf")
-        for connection in list(pool.connections.values()):
-            state = connection.state
-            if connection.deadline > now:
-                # Also for one in a thread: it may be on its way back with this deadline.
-                pool.expect(connection, connection.deadline)
-            elif state in (ACTIVE, CLOSED):
-                continue
-            elif state is IDLE:
-                self._service.close(connection, "keepalive_timeout")
-            elif state is HANDSHAKING:
-                self._handshakes.lose(connection, "timeout")
-            elif state is READING:
-                what = "head" if connection.head is None else "body"
-                self._service.refuse(
-                    connection, ReadTimeoutError(f"the request's {what} did not come in time")
-                )
-            elif state is WRITING:
-                # It may be connected still; yet nobody reads what we have to say.
-                self._service.lose(connection, "timeout")
-            else:
-                # A lingering one has been counted, when our side was shut.
-                self._service.close(connection, None)

@@ -9,6 +9,7 @@ both at once: the connection's state says whose it is.
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Protocol, TypeVar
@@ -19,10 +20,21 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-__all__ = ["HIGH_WATER_BYTES", "SPILL_MAX_BYTES", "Outbox", "sendfile"]
+__all__ = [
+    "HIGH_WATER_BYTES",
+    "MEMORY_MAX_BYTES",
+    "SPILL_MAX_BYTES",
+    "Allowance",
+    "Outbox",
+    "sendfile",
+]
 
 HIGH_WATER_BYTES = 256 * 1024
 """Copied bytes kept in memory per connection.  One socket buffer's worth."""
+
+MEMORY_MAX_BYTES = 64 * 1024 * 1024
+"""Kept in memory for all connections of a worker.  A download or two are not written to a file
+first; hundreds of clients that do not read are."""
 
 SPILL_MAX_BYTES = 256 * 1024 * 1024
 """Bytes of one response kept in a file; past it the application's thread waits."""
@@ -44,6 +56,39 @@ _Taker = TypeVar("_Taker", bound=Taker)
 def sendfile(sock: socket.socket, fd: int, offset: int, count: int) -> int:
     """Have the kernel send a stretch of a file."""
     return os.sendfile(sock.fileno(), fd, offset, count)
+
+
+class Allowance:
+    """Memory that all outboxes of a process share."""
+
+    __slots__ = ("_lock", "held", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self._lock = threading.Lock()
+        self.limit = limit
+        self.held = 0
+        """Bytes; whole objects, since a part of one keeps all of it."""
+
+    def take(self, count: int) -> bool:
+        """Take so much if there is room."""
+        with self._lock:
+            if self.held + count > self.limit:
+                return False
+            self.held += count
+            return True
+
+    def overdraw(self, count: int) -> None:
+        """Take so much all the same: there is no other place for it."""
+        with self._lock:
+            self.held += count
+
+    def give(self, count: int) -> None:
+        """Give back what was taken."""
+        with self._lock:
+            self.held -= count
+
+
+_allowance = Allowance(MEMORY_MAX_BYTES)
 
 
 class _FilePart:
@@ -77,16 +122,30 @@ class Outbox:
     def keep(self, data: bytes | memoryview) -> None:
         """Add bytes that nobody else holds on to: the first rest of a send."""
         view = memoryview(data)
+        if not _allowance.take(_weight(view)):
+            with suppress(OSError):
+                self._write(view)
+                return
+            # No disk either: the response has begun, so memory it is.
+            _allowance.overdraw(_weight(view))
+        self._append(view)
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Add bytes; past the high-water mark they go to a file.  Raises OSError."""
+        small = self._spill_part is None and self._memory + len(data) <= HIGH_WATER_BYTES
+        view = memoryview(data)
+        if small and _allowance.take(_weight(view)):
+            self._append(view)
+        else:
+            self._write(data)
+
+    def _append(self, view: memoryview) -> None:
         self._memory += len(view)
         self._parts.append(view)
         # What is added next comes behind it.
         self._spill_part = None
 
-    def add(self, data: bytes | memoryview) -> None:
-        """Add bytes; past the high-water mark they go to a file.  Raises OSError."""
-        if self._spill_part is None and self._memory + len(data) <= HIGH_WATER_BYTES:
-            self.keep(data)
-            return
+    def _write(self, data: bytes | memoryview) -> None:
         if self._spill is None:
             self._spill = open_spool()
         self._spill.seek(self._spill_end)
@@ -128,6 +187,7 @@ class Outbox:
                 if sent < len(part):
                     parts[0] = part[sent:]
                     continue
+                _allowance.give(_weight(part))
             else:
                 if not sent and part.count:
                     raise ConnectionAbortedError("a file became shorter while it was sent")
@@ -146,9 +206,17 @@ class Outbox:
         for part in self._parts:
             if isinstance(part, _FilePart):
                 os.close(part.fd)
+            else:
+                _allowance.give(_weight(part))
         self._parts.clear()
         if self._spill is not None:
             # A full disk refuses once more what it refused before; the descriptor goes.
             with suppress(OSError):
                 self._spill.close()
             self._spill = None
+
+
+def _weight(view: memoryview) -> int:
+    """What a part keeps alive: the object that it is a part of."""
+    whole = view.obj
+    return len(whole) if isinstance(whole, bytes) else len(view)

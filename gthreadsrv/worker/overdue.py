@@ -5,7 +5,9 @@ response has left in that time.  Three steps, each counted:
 
 * logged, with the request line and the stack of its thread;
 * interrupted: `RequestTimeoutError` is raised in the thread.  That reaches it when it next
-  runs Python code: a thread that waits in C (a lock, a database driver) keeps waiting;
+  runs Python code: a thread that waits in C (a lock, a database driver) keeps waiting.  Counted
+  once the request has ended and the exception was raised, even where the application caught it.
+  An iterable's close() is not interrupted: it is what cleans up after an interruption;
 * still there after `INTERRUPT_GRACE_S`: the master is asked for a replacement.  The new worker
   serves before this one is told to leave, and this one's other requests finish.
 
@@ -78,8 +80,9 @@ class Overdue:
             self._look_at(thread, thread.service, now)
 
     def _look_at(self, thread: PoolThread, service: Service, now: float) -> None:
-        while service.interruptions_landed > service.interruptions_counted:
-            service.interruptions_counted += 1
+        interruption = service.interruption
+        while interruption.landed > interruption.counted:
+            interruption.counted += 1
             service.row.count_timeout("interrupted")
         since = service.row.since
         exchange = service.exchange
@@ -106,7 +109,7 @@ class Overdue:
                 return
             sight.logged_at = now
             self._report(thread, service, frame, now - since)
-            service.interrupt(thread.ident or 0, since)
+            interruption.send(thread.ident or 0, since)
         elif now - sight.logged_at > INTERRUPT_GRACE_S and not sight.replaced:
             sight.replaced = True
             service.row.count_timeout("worker_replaced")

@@ -24,6 +24,7 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from gthreadsrv.worker.clock import ClockWatch
 from gthreadsrv.worker.connection import ACTIVE, CLOSED, LINGERING, WRITING, State
 from gthreadsrv.worker.poller import READ, WRITE, make_poller
 
@@ -90,6 +91,9 @@ class Pool:
         """Whether the poller does not report new connections now.  Only the leader sets it."""
         self.resume_at = 0.0
         """No accept before this instant: the process ran out of descriptors or memory."""
+        self.complain_at = 0.0
+        """No log line about that before this instant.  Only the leader touches it."""
+        self.clock = ClockWatch()
         self.poller = make_poller()
         self.pace_s = SLOW_S * 2
         """Moving average of the time in the application.  Unknown counts as slow."""
@@ -98,6 +102,8 @@ class Pool:
         self.saturated = False
         self.closing = False
         """Responses end their connection: the worker drains."""
+        self.closing_since = 0.0
+        """Since when (monotonic); set before `closing`."""
         self.close_reason = "shutdown"
         self.forked = False
         """Whether this is the copy in a child that the application forked."""

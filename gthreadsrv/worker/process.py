@@ -10,6 +10,7 @@ import faulthandler
 import gc
 import random
 import sys
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ from gthreadsrv.http.limits import Limits
 from gthreadsrv.http.parser import make_parser
 from gthreadsrv.http.recall import Recall, RecallingParser
 from gthreadsrv.http.response import HeadEncoder
+from gthreadsrv.net.drain import stop_new_connections
 from gthreadsrv.net.peers import TrustedPeers
 from gthreadsrv.worker.balance import Balance
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
@@ -81,6 +83,7 @@ def run_worker(context: WorkerContext) -> int:
         patience_of(settings).idle_s,
         context.show_state,
         whole=lambda: _last_to_serve(context.board),
+        shut_ways_in=lambda: _shut(context),
     )
     threads = _threads(context, app, pool, ports, drain)
     overdue = Overdue(threads, settings.timeout, context.channel, logs.get_logger())
@@ -198,6 +201,17 @@ def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
         )
     ports = [make(listener) for listener in context.listeners]
     return {port.fd: port for port in ports}
+
+
+def _shut(context: WorkerContext) -> bool:
+    """Turn new clients away; False where another master's workers serve them."""
+    if context.board.master_cells[M_SHARED_QUEUES]:
+        return False
+    for listener in context.listeners:
+        # A worker that runs as another user may not remove the socket's file.
+        with suppress(OSError):
+            stop_new_connections(listener)
+    return True
 
 
 def _threads(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import threading
-from time import monotonic, sleep, time_ns
+from time import monotonic, time_ns
 from typing import IO, TYPE_CHECKING
 
 from gthreadsrv.http.errors import ProtocolError
@@ -20,18 +20,21 @@ from gthreadsrv.log.access import client_of
 from gthreadsrv.log.context import bind_new, bind_request, is_sampled
 from gthreadsrv.log.context import clear as unbind_request
 from gthreadsrv.tracing import listen_here
+from gthreadsrv.worker.clock import ODD_S
 from gthreadsrv.worker.complaints import complain
 from gthreadsrv.worker.connection import IDLE, WRITING, State
 from gthreadsrv.worker.error_page import error_page
-from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in, take_back
+from gthreadsrv.worker.interrupt import Interruption, RequestTimeoutError
 from gthreadsrv.worker.offspring import leave_child
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pending import Pending
 from gthreadsrv.worker.pool import PACE_WEIGHT
 from gthreadsrv.worker.request_start import seconds_since
-from gthreadsrv.wsgi.exchange import ClientGoneError, Exchange
+from gthreadsrv.wsgi.exchange import ClientGoneError, Exchange, close_result
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from _typeshed.wsgi import WSGIApplication
     from structlog.typing import FilteringBoundLogger
 
@@ -70,44 +73,15 @@ class Service:
         self.row = row
         self._patience = patience_of(settings)
         self.keeps_alive, self._idle_s = self._patience.keeps_alive, self._patience.idle_s
+        self._pipelines_s = settings.graceful_timeout / 2
         self._encoder, self._log = encoder, log
         self.lets_go = False  # until the next connection has ended: see balance
         self._debug_errors = settings.debug_errors
 
         self.exchange: Exchange | None = None
         """The latest one; it runs while `row.since` is set.  The watchdog looks at it."""
-        self.inside_since = 0.0
-        """The `row.since` of the request that is with the application; else 0."""
-        self.interrupted_since = 0.0
-        """The `row.since` of the request that the watchdog has interrupted; else 0."""
-        self._raising = False
-        """Whether the watchdog may be about to interrupt."""
-        self.interruptions_landed = 0
-        self.interruptions_counted = 0
-        """Of those, what the watchdog has counted."""
-
-    def interrupt(self, ident: int, since: float) -> None:
-        """Raise `RequestTimeoutError` in this service's thread.  The watchdog.
-
-        Only in the application's request that began at ``since``: anywhere else it would break
-        the server, or another request.  Announced before the look at `inside_since`; `run`
-        leaves first and looks for an announcement then, so one of both sees the other.
-        """
-        self._raising = True
-        self.interrupted_since = since
-        try:
-            if self.inside_since == since:
-                raise_in(ident)
-        finally:
-            self._raising = False
-
-    def _settle_interruption(self) -> None:
-        """Meet an interruption that has been announced, or take it back."""
-        # Not a lock: the exception may come in between its taking and the block that frees it.
-        while self._raising:
-            sleep(0.0005)
-        take_back()
-        self.interrupted_since = 0.0
+        self.interruption = Interruption(__file__)
+        """Of the request that runs, when it is overdue.  The watchdog sends it."""
 
     def enter_thread(self) -> None:
         """Make the row that of the calling thread, and hear what its requests belong to."""
@@ -135,19 +109,18 @@ class Service:
         # Bytes of further requests came with this one's, and the stamp is that of the last: the
         # kernel joins segments in its queue.
         kernel = connection.arrival_ns > 0 and not connection.rest
-        # The wall clock may be set back between arrival and now.
-        queue_s = (
-            max(0.0, (wall_ns - connection.arrival_ns) * 1e-9)
-            if kernel
-            else now - connection.read_at
-        )
+        queue_s = (wall_ns - connection.arrival_ns) * 1e-9 if kernel else now - connection.read_at
+        if not 0.0 <= queue_s < ODD_S and kernel and pool.clock.spoils(queue_s):
+            kernel, queue_s = False, now - connection.read_at
         wire = connection.wire
         exchange = Exchange(
             head,
             wire,
             self._encoder,
             wall_ns // 1_000_000_000,
-            head.keep_alive and self.keeps_alive and not pool.closing,
+            head.keep_alive
+            and self.keeps_alive
+            and (not pool.closing or self._has_sent_more(connection)),
         )
         self.exchange = exchange
         try:
@@ -174,33 +147,27 @@ class Service:
             request_id = bind_new()
             trace_id = exemplar = ""
         failure: BaseException | None = None
+        result: Iterable[bytes] | None = None
+        interruption = self.interruption
         try:
-            self.inside_since = now
+            interruption.inside_since = now
             result = self._app(environ, exchange.start_response)
-            if pool.closing and not exchange.started:
+            if pool.closing and not exchange.started and not self._has_sent_more(connection):
                 # The worker began to drain while the application ran.
                 exchange.keep_alive = False
-            if type(result) is list:  # which has no close()
-                exchange.send_result(result)
-            else:
-                try:
-                    exchange.send_result(result)
-                finally:
-                    close = getattr(result, "close", None)
-                    if close is not None:
-                        close()
+            exchange.send_result(result)
         except BaseException as error:  # noqa: BLE001 - the application may raise anything
             failure = error
         # Up to here nothing is called: CPython raises what another thread sends at calls only.
-        self.inside_since = 0.0
+        interruption.inside_since = 0.0
+        if interruption.since and not pool.forked:
+            interruption.settle()
+        if type(result) is not list:  # which has no close()
+            # Only now: an interruption on its way could come instead of the call. One that is
+            # stuck in close() itself has its worker replaced.
+            failure = close_result(result, failure)
         if pool.forked:
             leave_child(None if wire.lost and isinstance(failure, ClientGoneError) else failure)
-        if self.interrupted_since:
-            try:
-                self._settle_interruption()
-            except RequestTimeoutError:
-                # It came on the way there; there is at most one.
-                self.interrupted_since = 0.0
         if failure is not None:
             # A ClientGoneError may be one that the application has kept from another request.
             if not (wire.lost and isinstance(failure, ClientGoneError)):
@@ -282,6 +249,17 @@ class Service:
         self._end(connection, self._reason(wire, exchange, head), lingering=head.keep_alive)
         return None, done
 
+    def _has_sent_more(self, connection: Connection) -> bool:
+        """Say whether a draining worker is to serve a further request on ``connection``.
+
+        What the client has sent already, in a pipeline, would go unanswered if this response
+        ended the connection.  For half of the graceful timeout: a client whose pipeline never
+        runs dry must not keep the worker.
+        """
+        if monotonic() - self._pool.closing_since > self._pipelines_s:
+            return False
+        return bool((connection.rest or connection.wire.peek()).strip(b"\r\n"))
+
     def _fail(
         self,
         connection: Connection,
@@ -292,7 +270,6 @@ class Service:
         """Log the application's exception and answer for it, if that can still be done."""
         if isinstance(error, RequestTimeoutError):
             # Logged with its stack already.  The client may ask another server again.
-            self.interruptions_landed += 1
             code, text = 504, b"Gateway Timeout\n"
         else:
             code, text = 500, b"Internal Server Error\n"
@@ -325,7 +302,7 @@ class Service:
     def _note_trace(self, trace_id: str, sampled: bool) -> bool:
         """Take the application's word for its request's trace."""
         exchange = self.exchange
-        if not self.inside_since or exchange is None:
+        if not self.interruption.inside_since or exchange is None:
             return False
         aside = exchange.make_aside()
         aside.trace_id, aside.sampled = trace_id, sampled

@@ -116,7 +116,7 @@ class Watchdog:
                             self._next_beat = 0.0
                     elif self._channel.master_gone():
                         poll.unregister(fd)
-                        self._drain.begin()
+                        self._drain.begin_without_master()
                 self._on_signals()
                 self._tick(asked + timeout_s)
         finally:
@@ -154,6 +154,7 @@ class Watchdog:
         pool = self._pool
         self._next_beat = now + BEAT_S
         self._slot.heartbeat(now)
+        pool.clock.sample()
         self._slot.interpreter_wait(max(0.0, now - due))
         states = [one.state for one in list(pool.connections.values())]
         self._slot.connections(

@@ -22,6 +22,9 @@ __all__ = ["Wire"]
 # Files up to this size are read and sent with their head: one packet, one system call less.
 _SMALL_FILE_BYTES = 64 * 1024
 
+# Enough to tell a request from the empty lines that some clients end a body with.
+_PEEK_BYTES = 16
+
 _MSG_MORE = getattr(socket, "MSG_MORE", 0)
 
 
@@ -132,6 +135,13 @@ class Wire:
             outbox.close()
             self.outbox = None
         return done
+
+    def peek(self) -> bytes:
+        """Return the first bytes that have come and that nobody has read; empty at the end, too."""
+        try:
+            return self._sock.recv(_PEEK_BYTES, socket.MSG_PEEK)
+        except OSError:
+            return b""
 
     def shut(self) -> bool:
         """Tell the client that nothing more comes; False when it has gone already."""

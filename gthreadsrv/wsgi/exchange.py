@@ -326,3 +326,17 @@ class Exchange:
             self.keep_alive = False
         # An application may keep write() and call it later: the connection is another's then.
         self._framing = EMPTY
+
+
+def close_result(result: object, failure: BaseException | None) -> BaseException | None:
+    """Call the iterable's close() (PEP 3333); return what has failed of both, the later one."""
+    close = getattr(result, "close", None)
+    if close is None:
+        return failure
+    try:
+        close()
+    except BaseException as error:  # noqa: BLE001 - it is the application's
+        if failure is not None and error is not failure:
+            error.__context__ = failure
+        return error
+    return failure

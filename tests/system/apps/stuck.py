@@ -23,6 +23,12 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
                 time.sleep(0.01)
             except Exception:  # as careless loops do
                 continue
+    if path == "/swallow":
+        try:
+            while True:
+                time.sleep(0.01)
+        except BaseException:  # noqa: BLE001 - as the most careless do
+            pass
     if path == "/asleep":
         time.sleep(3600)
     start_response("200 OK", [("Content-Type", "text/plain")])

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.conversation import converse
-from tests.fuzz.differential import GENEROUS, Readers, check_batch
+from tests.fuzz.differential import GENEROUS, GROWTH_LIMIT_KB, Flatness, Readers, check_batch
 from tests.fuzz.streams import cut, make_stream
 
 pytest.importorskip("httptools")
@@ -22,9 +22,10 @@ READERS = Readers()
 
 def test_thousands_of_streams_are_read_alike() -> None:
     """Requests, bodies, ends of messages and refusals agree; streams are not all refused."""
-    outcomes, faults = check_batch(seed=20, start=0, count=3000)
+    batch = check_batch((20, 0, 3000))
+    outcomes = batch.outcomes
 
-    assert faults == []
+    assert batch.faults == []
     kinds = {outcome.partition(",")[0] for outcome in outcomes}
     assert kinds >= {f"refused {status}" for status in (400, 413, 417, 431, 501, 505)}
     assert sum(count for outcome, count in outcomes.items() if "end" in outcome) > 600
@@ -83,3 +84,16 @@ def test_cuts_lose_nothing() -> None:
         pieces = cut(rng, stream)
         assert b"".join(pieces) == stream
         assert all(pieces)
+
+
+def test_a_process_that_grows_is_noticed() -> None:
+    """From when it is warm on; what it takes before is its own affair."""
+    flat, growing = Flatness(), Flatness()
+    for number in range(20):
+        flat.note(1, 10_000 + min(number, 5) * 4000)
+        growing.note(1, 10_000)
+        growing.note(2, 10_000 + number * 1000)
+
+    assert flat.grown_kb() == 0
+    assert growing.grown_kb() > GROWTH_LIMIT_KB
+    assert growing.largest_kb() == 29_000

@@ -166,6 +166,8 @@ class Base:
         self.board.master.lease(0, os.getpid(), 1, time.monotonic(), threads=threads)
         self.log = Log()
         self.titles: list[str] = []
+        self.shared = False
+        """Whether another master's workers serve the queue too."""
         self.pool = Pool(self.board.slot(0), max_requests)
         address = TcpAddress("127.0.0.1", 0) if path is None else UnixAddress(str(path))
         self.listener: Listener = bind([address], 128)[0]
@@ -195,6 +197,7 @@ class Base:
             patience_of(self.settings).idle_s,
             self.titles.append,
             whole=lambda: bool(whole() if callable(whole) else whole),
+            shut_ways_in=self._shut,
         )
         self.limits = limits or Limits(8190, 100, 8190, self.settings.limit_request_body)
         encoder = HeadEncoder("rig")
@@ -224,6 +227,10 @@ class Base:
             self.threads.append(PoolThread(f"rig-{index}", self.pool, intake, service))
         self.clients: list[socket.socket] = []
         self.pool.paused = True
+
+    def _shut(self) -> bool:
+        self.titles.append("shut")
+        return not self.shared
 
     def connect(self) -> socket.socket:
         """A client's connection, not accepted yet."""

@@ -121,6 +121,21 @@ def test_a_connection_that_was_busy_may_send_once_more(make_rig: MakeRig, clock:
     assert rig.closed() == {"shutdown": 1}
 
 
+def test_a_request_that_has_come_is_not_closed_upon(make_rig: MakeRig, clock: Clock) -> None:
+    """The leader looks at its clock first: what waits in the kernel keeps the connection."""
+    rig = make_rig()
+    kept = rig.connect()
+    rig.exchange(GET, kept)
+    rig.drain.begin()
+    clock.advance(IDLE_GRACE_S + 0.1)
+    kept.sendall(GET)
+    rig.drain.advance(clock(), rig.intake.close_ports)
+    rig.pool.poke()
+    rig.pump()
+
+    assert drained(kept).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_connection_idle_for_a_while_is_closed(make_rig: MakeRig, clock: Clock) -> None:
     """Kept alive or silent since it came."""
     rig = make_rig()
@@ -175,6 +190,96 @@ def test_a_response_on_its_way_is_waited_for(make_rig: MakeRig, clock: Clock) ->
         assert not tick(rig, clock)
 
     assert size > 4 << 20
+
+
+def test_what_was_pipelined_is_answered_before_the_connection_ends(
+    make_rig: MakeRig, clock: Clock
+) -> None:
+    """All that has come is; the last answer says that nothing more will."""
+    rig = make_rig()
+    client = rig.connect()
+    rig.exchange(GET, client)
+    rig.drain.begin()
+    got = rig.exchange(GET * 3, client)
+
+    assert got.count(b"HTTP/1.1 200 ") == 3
+    assert got.count(b"\r\nConnection: close\r\n") == 1
+    assert b"Connection: close" in got.rpartition(b"HTTP/1.1 200")[2]
+    assert at_end(client)
+
+
+def test_what_comes_while_the_last_request_runs_is_answered_too(
+    make_rig: MakeRig, clock: Clock
+) -> None:
+    """It waits in the kernel, and nobody has read it."""
+    sent: list[int] = []
+
+    def app(environ: object, start_response: Callable[..., object]) -> list[bytes]:
+        if not sent:
+            sent.append(1)
+            client.sendall(GET)
+            rig.drain.begin()
+        start_response("200 OK", [])
+        return [b"x"]
+
+    rig = make_rig(app)
+    client = rig.connect()
+    got = rig.exchange(GET, client)
+
+    assert got.count(b"HTTP/1.1 200 ") == 2
+    assert got.count(b"\r\nConnection: close\r\n") == 1
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b""])
+def test_an_empty_line_is_no_further_request(make_rig: MakeRig, clock: Clock, more: bytes) -> None:
+    """It ends some clients' bodies."""
+    rig = make_rig()
+    client = rig.connect()
+    rig.drain.begin()
+    assert b"\r\nConnection: close\r\n" in rig.exchange(GET + more, client)
+
+
+def test_a_pipeline_that_never_runs_dry_does_not_keep_the_worker(
+    make_rig: MakeRig, clock: Clock
+) -> None:
+    """For half of the graceful timeout it is served."""
+    rig = make_rig(graceful_timeout=10.0)
+    client = rig.connect()
+    rig.exchange(GET, client)
+    rig.drain.begin()
+    clock.advance(5.1)
+    got = rig.exchange(GET * 3, client)
+
+    assert got.count(b"HTTP/1.1 200 ") == 1
+    assert got.count(b"\r\nConnection: close\r\n") == 1
+
+
+def test_without_a_master_the_queue_is_emptied_as_well(make_rig: MakeRig, clock: Clock) -> None:
+    """Nobody else is left to serve it, nor to shut the way in."""
+    rig = make_rig()
+    rig.pump()
+    rig.drain.begin_without_master()
+    waiting = [rig.connect() for _ in range(3)]
+    for client in waiting:
+        client.sendall(GET)
+    assert not tick(rig, clock, 0.06)
+
+    assert [drained(client)[:13] for client in waiting] == [b"HTTP/1.1 200 "] * 3
+    assert rig.titles == ["shut", "draining"]
+
+
+def test_without_a_master_the_queue_may_be_anothers(make_rig: MakeRig, clock: Clock) -> None:
+    """A successor's workers go on serving it: it is neither shut nor emptied."""
+    rig = make_rig()
+    rig.shared = True
+    rig.pump()
+    rig.drain.begin_without_master()
+    assert not tick(rig, clock, 0.04)
+    clock.advance(0.02)
+    rig.connect().sendall(GET)
+    rig.drain.advance(clock(), rig.intake.close_ports)
+
+    assert not rig.pool.accepting
 
 
 def test_the_reason_is_told_to_the_metrics(make_rig: MakeRig, clock: Clock) -> None:

@@ -198,7 +198,7 @@ def test_a_sixteenth_of_the_idle_ones_goes_at_once(make_rig: MakeRig, clock: Clo
 def test_at_the_limit_a_crowd_does_not_close_on_requests_that_have_come(
     make_rig: MakeRig, clock: Clock
 ) -> None:
-    """Only the first newcomer's room may cost one: the others wait until those are answered."""
+    """The newcomers wait until those are answered, and then those make room."""
     rig = make_rig(hello, tcp=True, worker_connections=8)
     rig.pool.pace_s = 0.0
     kept = [rig.connect() for _ in range(8)]
@@ -211,9 +211,9 @@ def test_at_the_limit_a_crowd_does_not_close_on_requests_that_have_come(
 
     rig.pump()
 
-    for client in (*crowd, *kept[1:]):
+    for client in (*crowd, *kept):
         assert drained(client).startswith(b"HTTP/1.1 200")
-    assert rig.closed() == {"limit": 8}
+    assert rig.closed() == {"limit": 7}
 
 
 def test_silent_connections_at_the_limit_do_not_shut_the_worker(
@@ -318,11 +318,29 @@ def test_connections_there_already_are_served_meanwhile(make_rig: MakeRig, clock
     rig = make_rig()
     client = rig.connect()
     rig.exchange(GET, client)
-    break_accept(rig, errno.EMFILE)
+    break_accept(rig, errno.ENFILE)
     rig.connect()
     rig.pump()
 
     assert rig.exchange(GET, client).endswith(b"hello")
+
+
+def test_at_the_limit_of_descriptors_the_oldest_idle_client_makes_room(
+    make_rig: MakeRig, clock: Clock
+) -> None:
+    """As at --worker-connections: without a pause, and one line a second in the log."""
+    rig = make_rig()
+    idle = [rig.connect() for _ in range(2)]
+    for client in idle:
+        rig.exchange(GET, client)
+        clock.advance(0.1)
+    for client in idle:
+        break_accept(rig, errno.EMFILE)
+        assert rig.exchange(GET).endswith(b"hello")
+        assert at_end(client)
+
+    assert rig.log.events("error") == ["cannot accept connections"]
+    assert rig.closed() == {"limit": 2}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 
 from gthreadsrv.worker.connection import State
 from gthreadsrv.worker.intake import BODY_BYTES_PER_S
+from gthreadsrv.worker.sweep import SWEEP_TURN
+from gthreadsrv.worker.sweep import sweep as sweep_once
 from gthreadsrv.worker.wire import Wire
 from tests.unit.worker.rig import GET, at_end, drained, get, hello, wait_until
 
@@ -396,3 +398,45 @@ def test_the_sweep_knows_when_the_next_one_is_due(make_rig: MakeRig, clock: Cloc
     clock.advance(20)
     sweep(rig)
     assert rig.pool.earliest == float("inf")
+
+
+def test_a_request_that_comes_at_the_last_moment_is_served(make_rig: MakeRig, clock: Clock) -> None:
+    """The leader may have been away for longer than keep-alive: what waits was in time."""
+    rig = make_rig(keepalive=5.0)
+    client = rig.connect()
+    rig.exchange(GET, client)
+    clock.advance(5.1)
+    client.sendall(GET)
+    sweep_once(rig.pool, rig.service, rig.intake._handshakes, clock())
+
+    assert rig.exchange(b"", client).startswith(b"HTTP/1.1 200 ")
+    assert rig.closed() == {}
+
+
+def test_room_is_not_made_by_a_client_whose_request_waits(make_rig: MakeRig) -> None:
+    """Idle it is only for those who have not looked."""
+    rig = make_rig(worker_connections=2)
+    asking, idle = rig.connect(), rig.connect()
+    rig.exchange(GET, asking)
+    rig.exchange(GET, idle)
+    asking.sendall(GET)
+    rig.intake._evict()
+
+    assert at_end(idle)
+    assert rig.exchange(b"", asking).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_crowd_that_is_late_together_is_ended_in_turns(make_rig: MakeRig, clock: Clock) -> None:
+    """A thousand refusals in a row would keep everybody else waiting."""
+    rig = make_rig(header_timeout=5.0)
+    late = [rig.connect() for _ in range(SWEEP_TURN * 2)]
+    for client in late:
+        rig.exchange(GET[:10], client)
+    clock.advance(5.1)
+    sweep_once(rig.pool, rig.service, rig.intake._handshakes, clock())
+    assert rig.errors() == {"read_timeout": SWEEP_TURN}
+
+    assert rig.exchange(GET).startswith(b"HTTP/1.1 200 ")
+    assert rig.errors() == {"read_timeout": SWEEP_TURN * 2}
+    for client in late:
+        assert drained(client).startswith(b"HTTP/1.1 408 ")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gthreadsrv.worker import outbox as module
-from gthreadsrv.worker.outbox import HIGH_WATER_BYTES, Outbox, sendfile
+from gthreadsrv.worker.outbox import HIGH_WATER_BYTES, Allowance, Outbox, sendfile
 from tests.unit.worker.rig import drained, open_fds
 
 if TYPE_CHECKING:
@@ -248,3 +248,41 @@ def test_a_full_disk_is_an_error_and_leaks_nothing(
     outbox.close()
 
     assert open_fds() == before
+
+
+def test_together_they_keep_only_so_much_in_memory(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of clients that do not read must not fill it: the rest waits in files."""
+    allowance = Allowance(1_000_000)
+    monkeypatch.setattr(module, "_allowance", allowance)
+    first, second = Outbox(), Outbox()
+    first.keep(memoryview(b"a" * 900_000)[100_000:])
+    assert allowance.held == 900_000
+    second.keep(b"b" * 900_000)
+    second.add(b"c" * 200_000)
+    assert allowance.held == 900_000
+
+    assert take_all(second, *pair) == b"b" * 900_000 + b"c" * 200_000
+    assert take_all(first, *pair) == b"a" * 800_000
+    assert allowance.held == 0
+    for outbox in (first, second):
+        outbox.close()
+
+
+def test_without_a_disk_it_is_memory_all_the_same(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The response has begun; what was given up is given back."""
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    allowance = Allowance(10)
+    monkeypatch.setattr(module, "_allowance", allowance)
+    monkeypatch.setattr(module, "open_spool", full)
+    outbox = Outbox()
+    outbox.keep(b"a" * 100)
+    assert allowance.held == 100
+    outbox.close()
+    assert allowance.held == 0

@@ -12,7 +12,9 @@ from typing import Any, cast
 
 import pytest
 
+from gthreadsrv.worker import interrupt as interrupt_module
 from gthreadsrv.worker import overdue
+from gthreadsrv.worker import service as service_module
 from gthreadsrv.worker.channel import RetireRequested
 from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in
 from gthreadsrv.worker.overdue import INTERRUPT_GRACE_S, Overdue
@@ -44,9 +46,11 @@ class Stage:
             exchange=SimpleNamespace(
                 sent=0, started=False, head=SimpleNamespace(method="GET", target="/x")
             ),
-            interruptions_landed=0,
-            interruptions_counted=0,
-            interrupt=lambda _ident, since: self.interrupts.append(since),
+            interruption=SimpleNamespace(
+                landed=0,
+                counted=0,
+                send=lambda _ident, since: self.interrupts.append(since),
+            ),
         )
         thread = FakeThread(self.service)
         self.overdue = Overdue(
@@ -133,7 +137,7 @@ def test_waiting_for_the_client_is_no_time_of_the_application(
 def test_an_interruption_counts_when_it_has_reached_the_application(stage: Stage) -> None:
     stage.row.since = 100.0
     stage.overdue.look(101.0 + TIMEOUT_S)
-    stage.service.interruptions_landed = 1
+    stage.service.interruption.landed = 1
     stage.row.since = 0.0
     stage.overdue.look(102.0 + TIMEOUT_S)
     stage.overdue.look(103.0 + TIMEOUT_S)
@@ -160,12 +164,12 @@ import threading
 from gthreadsrv.worker.interrupt import RequestTimeoutError, raise_in, take_back
 
 assert raise_in(0) is False
-take_back()
+assert take_back()
 try:
     raise_in(threading.get_ident())
 except RequestTimeoutError:
     print("raised")
-take_back()
+assert take_back()
 for _ in range(1000):
     threading.get_ident()
 print("over")
@@ -201,19 +205,24 @@ def test_a_request_that_ends_as_it_is_interrupted_breaks_nothing(
     rig: Rig
 
     def app(_environ: Any, start_response: Any) -> list[bytes]:
-        rig.service.interrupted_since = 1.0
+        rig.service.interruption.since, rig.service.interruption._raised = 1.0, True
         if step == "inside":
             raise RequestTimeoutError
         start_response("200 OK", [])
         return [b"done"]
 
     rig = make_rig(app)
-    monkeypatch.setattr("gthreadsrv.worker.service.take_back", lambda: taken_back.append(1))
+
+    def take_back() -> bool:
+        taken_back.append(1)
+        return step == "inside"
+
+    monkeypatch.setattr("gthreadsrv.worker.interrupt.take_back", take_back)
     answer = rig.exchange(GET)
     assert answer.startswith(b"HTTP/1.1 504" if step == "inside" else b"HTTP/1.1 200")
     assert taken_back == [1]
-    assert rig.service.interrupted_since == 0.0
-    assert rig.service.interruptions_landed == (step == "inside")
+    assert rig.service.interruption.since == 0.0
+    assert rig.service.interruption.landed == (step == "inside")
     assert rig.errors() == {}
 
 
@@ -236,7 +245,7 @@ def test_a_request_that_ends_while_it_is_reported_leaves_its_thread_alone(make_l
         overdue.look(time.monotonic() + 2 * TIMEOUT_S)
         client.sendall(get("/next"))
         assert read_response(client) == (200, b"/next")
-    assert live.services[0].interruptions_landed == 0
+    assert live.services[0].interruption.landed == 0
 
 
 def test_a_thread_that_leaves_the_application_waits_for_what_is_sent_to_it(
@@ -249,20 +258,20 @@ def test_a_thread_that_leaves_the_application_waits_for_what_is_sent_to_it(
 
     def late(ident: int) -> bool:
         gate.let_out("/hold")
-        wait_until(lambda: not service.inside_since, "out of the application")
+        wait_until(lambda: not service.interruption.inside_since, "out of the application")
         return raise_in(ident)
 
-    monkeypatch.setattr("gthreadsrv.worker.service.raise_in", late)
+    monkeypatch.setattr("gthreadsrv.worker.interrupt.raise_in", late)
     with running(live):
         client = live.connect()
         client.sendall(get("/hold"))
         gate.wait_inside("/hold")
-        service.interrupt(live.threads[0].ident or 0, service.row.since)
+        service.interruption.send(live.threads[0].ident or 0, service.row.since)
         assert read_response(client) == (200, b"/hold")
         client.sendall(get("/next"))
         assert read_response(client) == (200, b"/next")
-    assert service.interruptions_landed == 0
-    assert service.interrupted_since == 0.0
+    assert service.interruption.landed == 0
+    assert service.interruption.since == 0.0
 
 
 def test_an_application_that_has_failed_is_not_interrupted_any_more(
@@ -281,7 +290,9 @@ def test_an_application_that_has_failed_is_not_interrupted_any_more(
     monkeypatch.setattr(
         live.log,
         "error",
-        lambda _event, **_: service.interrupt(live.threads[0].ident or 0, service.row.since),
+        lambda _event, **_: service.interruption.send(
+            live.threads[0].ident or 0, service.row.since
+        ),
     )
     with running(live):
         client = live.connect()
@@ -289,3 +300,57 @@ def test_an_application_that_has_failed_is_not_interrupted_any_more(
         assert read_response(client)[0] == 500
         client.sendall(get("/well"))
         assert read_response(client) == (200, b"well")
+
+
+def test_an_iterable_is_closed_although_an_interruption_comes_in_between(make_live: Any) -> None:
+    """Between its last piece and close(): what the application holds is given back."""
+    closed: list[int] = []
+
+    class Body:
+        def __iter__(self) -> Any:
+            return iter([b"well"])
+
+        @property
+        def close(self) -> Any:
+            service.interruption.send(live.threads[0].ident or 0, service.row.since)
+            return lambda: closed.append(1)
+
+    def app(_environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Length", "4")])
+        return Body()
+
+    live: Live = make_live(app, threads=1)
+    service = live.services[0]
+    with running(live):
+        client = live.connect()
+        for _ in range(2):
+            client.sendall(get("/"))
+            assert read_response(client) == (200, b"well")
+        wait_until(lambda: len(closed) == 2, "closed")
+
+
+def test_an_application_that_returns_is_not_interrupted_on_the_way(
+    make_rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the exception would take the place of the result, which nobody could close then."""
+    sent: list[int] = []
+    monkeypatch.setattr(
+        "gthreadsrv.worker.interrupt.raise_in", lambda ident: bool(sent.append(ident))
+    )
+    service = make_rig().service
+    caller = threading.get_ident()
+    frames = {caller: SimpleNamespace(f_code=SimpleNamespace(co_filename=service_module.__file__))}
+    monkeypatch.setattr(interrupt_module.sys, "_current_frames", lambda: frames)
+    service.interruption.inside_since = 7.0
+    service.interruption.send(caller, 7.0)
+    assert sent == []
+    # It has come to the application's next piece by the third look.
+    looks = iter([*[service_module.__file__] * 2, "app.py"])
+
+    def current_frames() -> dict[int, object]:
+        frames[caller].f_code.co_filename = next(looks)
+        return dict(frames)
+
+    monkeypatch.setattr(interrupt_module.sys, "_current_frames", current_frames)
+    service.interruption.send(caller, 7.0)
+    assert sent == [caller]
