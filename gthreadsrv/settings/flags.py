@@ -17,7 +17,8 @@ from gthreadsrv import __version__
 from gthreadsrv.errors import ConfigError
 from gthreadsrv.settings.gunicorn import FOREIGN, Foreign
 from gthreadsrv.settings.model import Source
-from gthreadsrv.settings.table import GROUPS, TABLE, Setting
+from gthreadsrv.settings.setting import Setting
+from gthreadsrv.settings.table import GROUPS, TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,8 +19,9 @@ from gthreadsrv.settings.flags import Given, read_flags
 from gthreadsrv.settings.gunicorn import FOREIGN_BY_NAME
 from gthreadsrv.settings.hooks import HOOKS_BY_NAME, read_hook
 from gthreadsrv.settings.model import Loaded, Origin, Settings, Source
+from gthreadsrv.settings.setting import Setting
 from gthreadsrv.settings.settling import settle, wrong
-from gthreadsrv.settings.table import BY_FILE_NAME, BY_NAME, TABLE, Setting
+from gthreadsrv.settings.table import BY_FILE_NAME, BY_NAME, TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

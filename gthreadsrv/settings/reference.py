@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from gthreadsrv.settings.flags import default_text
 from gthreadsrv.settings.gunicorn import FOREIGN, SHARED
 from gthreadsrv.settings.hooks import HOOKS
-from gthreadsrv.settings.table import BY_FILE_NAME, BY_NAME, GROUPS, TABLE, Setting
+from gthreadsrv.settings.table import BY_FILE_NAME, BY_NAME, GROUPS, TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from gthreadsrv.settings.setting import Setting
 
 BEGIN = "<!-- settings:begin (generated: make reference) -->"
 END = "<!-- settings:end -->"

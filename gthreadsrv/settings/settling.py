@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from typing import TYPE_CHECKING
 
 from gthreadsrv.errors import ConfigError
 from gthreadsrv.settings.model import Origin, Settings, Source
-from gthreadsrv.settings.table import BY_NAME, Setting
+from gthreadsrv.settings.table import BY_NAME
+
+if TYPE_CHECKING:
+    from gthreadsrv.settings.setting import Setting
 
 
 def wrong(setting: Setting, origin: Origin, what: str) -> ConfigError:

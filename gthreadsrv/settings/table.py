@@ -8,109 +8,20 @@ Names and flags are gunicorn's wherever it has one. Nothing here reads anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
 from gthreadsrv.settings import convert
-from gthreadsrv.settings.model import Settings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from gthreadsrv.settings.setting import (
+    Fallback,
+    Setting,
+    auto,
+    function_name,
+    names_only,
+    octal,
+    pairs,
+    present,
+    size,
+)
 
 HTTP_MAX = 1 << 20  # no limit asked for still means a bounded head: 1 MiB
-_DEFAULTS = Settings()
-
-
-def plain(value: object) -> str:
-    """A value as one would write it; empty where there is none."""
-    if value is None:
-        return ""
-    if isinstance(value, tuple):
-        return ",".join(str(item) for item in value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _auto(value: object) -> str:
-    return plain(value) if value else "auto"
-
-
-def _size(value: object) -> str:
-    """Bytes in the largest unit that leaves a whole number."""
-    if not isinstance(value, int):
-        return ""
-    for unit in reversed(convert.SIZES):
-        if value and value % convert.SIZES[unit] == 0:
-            return f"{value // convert.SIZES[unit]}{unit}"
-    return str(value)
-
-
-def _octal(value: object) -> str:
-    return f"{value:o}" if isinstance(value, int) else ""
-
-
-def _pairs(value: object) -> str:
-    return ",".join(f"{name}={word}" for name, word in value) if isinstance(value, tuple) else ""
-
-
-def _function_name(value: object) -> str:
-    return getattr(value, "__name__", "a function") if value else ""
-
-
-def _present(value: object) -> str:
-    """That a dictionary is there; its contents would fill pages."""
-    return "{...}" if value else ""
-
-
-def _names_only(value: object) -> str:
-    """Variables without their values, which may be secrets."""
-    if not isinstance(value, tuple):
-        return ""
-    return " ".join(f"{str(item).partition('=')[0]}=***" for item in value)
-
-
-@dataclass(frozen=True, slots=True)
-class Fallback:
-    """A variable of other programs' making that counts below our own `GTHREADSRV_<NAME>`."""
-
-    name: str
-    as_value: Callable[[str], str] = str
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting, and all that is said about it anywhere."""
-
-    name: str
-    group: str
-    flags: tuple[str, ...]
-    metavar: str  # empty: a switch, given by its flag alone
-    convert: Callable[[object], object]
-    allowed: str
-    help: str
-    many: bool = False
-    # What its flag says when no value stands behind it; empty: it needs one.
-    bare: str = ""
-    # How one variable holds several values.
-    split: Callable[[str], object] = str
-    sets: bool = True  # what a switch's flag says
-    positional: bool = False
-    in_file: bool = True
-    file_name: str = ""
-    in_environment: bool = True
-    fallback: Fallback | None = None
-    show: Callable[[object], str] = plain
-    default: object = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "default", getattr(_DEFAULTS, self.name))
-        object.__setattr__(self, "file_name", self.file_name or self.name)
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets it."""
-        return f"GTHREADSRV_{self.name.upper()}"
 
 
 _COUNT = "a whole number, 0 or more"
@@ -151,7 +62,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "raw_env", APPLICATION, ("-e", "--env"), "NAME=VALUE", convert.many(convert.variable),
         "NAME=VALUE", "set a variable in the application's environment; repeatable",
-        many=True, split=convert.words, show=_names_only,
+        many=True, split=convert.words, show=names_only,
     ),
     Setting(
         "preload_app", APPLICATION, ("--preload",), "", convert.switch, _SWITCH,
@@ -167,7 +78,7 @@ TABLE: tuple[Setting, ...] = (
         "raw_paste_global_conf", APPLICATION, ("--paste-global",), "NAME=VALUE",
         convert.many(convert.assignment), "NAME=VALUE",
         "set a variable of the PasteDeploy file; repeatable",
-        many=True, split=convert.words, show=_names_only,
+        many=True, split=convert.words, show=names_only,
     ),
     Setting(
         "bind", LISTENING, ("-b", "--bind"), "ADDRESS", convert.many(convert.bind, ","),
@@ -182,14 +93,14 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting(
         "umask", LISTENING, ("-m", "--umask"), "MODE", convert.octal, "octal, 0 to 777",
-        "permission bits taken from the unix sockets it makes", show=_octal,
+        "permission bits taken from the unix sockets it makes", show=octal,
     ),
     Setting(
         "workers", WORKERS, ("-w", "--workers"), "N or N:N", convert.workers,
         f"{_POSITIVE}, two of them as in 2:8, or auto",
         "worker processes; 2:8 is at least 2, and up to 8 as the load asks for them: see "
         "Autoscaling [by the CPUs this container may use: see Sizing]",
-        show=_auto, fallback=Fallback("WEB_CONCURRENCY"),
+        show=auto, fallback=Fallback("WEB_CONCURRENCY"),
     ),
     Setting(
         "scale_down_after", WORKERS, ("--scale-down-after",), "SECONDS",
@@ -199,7 +110,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "threads", WORKERS, ("--threads",), "N", convert.whole_or("auto", 0, 1),
         f"{_POSITIVE}, or auto",
-        "threads in each worker: requests it works on at once [see Sizing]", show=_auto,
+        "threads in each worker: requests it works on at once [see Sizing]", show=auto,
     ),
     Setting(
         "worker_class", WORKERS, ("-k", "--worker-class"), "CLASS",
@@ -228,7 +139,7 @@ TABLE: tuple[Setting, ...] = (
         "a number of bytes, or one with K, M, G or T (300M)",
         "replace a worker that holds more memory than this, pages it shares divided among their "
         "users; 0 is no limit",
-        show=_size,
+        show=size,
     ),
     Setting(
         "timeout", TIMES, ("-t", "--timeout"), "SECONDS", convert.seconds, _SECONDS,
@@ -317,7 +228,7 @@ TABLE: tuple[Setting, ...] = (
         "secure_scheme_headers", HTTP, (), "FIELDS", convert.scheme_headers,
         "a dict of field names and values, or NAME=VALUE separated by commas",
         "fields by which a trusted proxy says that the client came by https; 400 when they "
-        "contradict each other; where none is sent, proto= of Forwarded counts", show=_pairs,
+        "contradict each other; where none is sent, proto= of Forwarded counts", show=pairs,
     ),
     Setting(
         "forwarder_headers", HTTP, ("--forwarder-headers",), "NAMES",
@@ -368,7 +279,7 @@ TABLE: tuple[Setting, ...] = (
         "def ssl_context(conf, default_ssl_context_factory)",
         "a function that returns the ssl.SSLContext to use, its own or the factory's with changes; "
         "called at the start and at each reload",
-        in_environment=False, show=_function_name,
+        in_environment=False, show=function_name,
     ),
     Setting(
         "user", PROCESS, ("-u", "--user"), "USER", convert.optional(convert.account),
@@ -417,7 +328,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "logconfig_dict", LOGS, (), "", convert.mapping, "a dictionary",
         "a configuration for Python's logging (dictConfig): loggers gunicorn.error and "
-        "gunicorn.access then get all lines", in_environment=False, show=_present,
+        "gunicorn.access then get all lines", in_environment=False, show=present,
     ),
     Setting(
         "logconfig_json", LOGS, ("--log-config-json",), "FILE", convert.optional(convert.text),

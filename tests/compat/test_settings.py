@@ -30,7 +30,8 @@ VALUES = {
     "--forwarded-allow-ips": "*", "--header-map": "drop", "--http-parser": "auto",
     "--paste-global": "a=1", "--reload-engine": "poll", "--paste": HERE + "/configs/pasted.ini",
     "--paster": HERE + "/configs/pasted.ini", "-c": "/dev/null", "--config": "/dev/null",
-    "--access-logformat": "%(h)s", "--cert-reqs": "2",
+    "--access-logformat": "%(h)s", "--cert-reqs": "2", "--proxy-protocol": "v2",
+    "--proxy-allow-from": "*", "--forwarder-headers": "SCRIPT_NAME",
 }  # fmt: skip
 
 
