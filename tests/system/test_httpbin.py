@@ -22,7 +22,7 @@ curl_here = pytest.mark.program("curl")
 @pytest.fixture(scope="module")
 def httpbin(combination: Combination) -> Iterator[Server]:
     """The application of the package, served as it is."""
-    with combination.server("httpbin:app", allow_errors=True) as server:
+    with combination.server("httpbin_app:app", allow_errors=True) as server:
         server.wait_workers(1)
         yield server
 
@@ -143,7 +143,7 @@ def test_statuses(client: requests.Session, status: int) -> None:
 
 def test_bodies(client: requests.Session) -> None:
     """Known lengths, streams, ranges and encodings."""
-    assert len(client.get("http://server/bytes/100000").content) == 100_000
+    assert len(client.get("http://server/range/100000").content) == 100_000
     assert len(client.get("http://server/stream-bytes/50000?chunk_size=1000").content) == 50_000
     assert len(client.get("http://server/stream/20").text.splitlines()) == 20
     part = client.get("http://server/range/1000", headers={"Range": "bytes=10-19"})
