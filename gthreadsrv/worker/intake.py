@@ -290,9 +290,12 @@ class Intake:
         try:
             data, arrival_ns = connection.receive(connection.sock, size)
         except (BlockingIOError, InterruptedError):
-            if connection.wire.shaking and self._handshakes.go_on(connection):
-                # The first request may have come with the handshake's last bytes.
-                return self._on_readable(connection)
+            if connection.wire.shaking:
+                if self._handshakes.go_on(connection):
+                    # The first request may have come with the handshake's last bytes.
+                    return self._on_readable(connection)
+            elif connection.wire.partial:
+                self._on_part(connection)
             return None
         except ProtocolError as error:
             # Of the connection, before any request.
@@ -325,6 +328,16 @@ class Intake:
             connection.move(ACTIVE)
             return connection
         return None
+
+    def _on_part(self, connection: Connection) -> None:
+        """Note bytes of a TLS record that is not whole: of a request, as any others are."""
+        connection.read_at = now = monotonic()
+        connection.fresh_until = 0.0
+        if connection.state is IDLE:
+            connection.first_read = now
+            connection.move(READING)
+        self._await_more(connection)
+        self._pool.watch(connection, connection.deadline)
 
     def _on_end(self, connection: Connection) -> None:
         """Handle the client's end of stream."""
@@ -367,6 +380,11 @@ class Intake:
             return None
         if complete:
             return ACTIVE
+        self._await_more(connection)
+        return READING
+
+    def _await_more(self, connection: Connection) -> None:
+        """Set the deadline of a request of which more must come."""
         patience = self._patience
         body = connection.body
         if body is not None:
@@ -378,7 +396,6 @@ class Intake:
         else:
             # From the first byte, not the last: a head sent byte by byte gains no time.
             self._pool.expect(connection, connection.first_read + patience.head_s)
-        return READING
 
     def next_request(self, connection: Connection, now: float) -> State | None:
         """Say where ``connection`` belongs after a response that keeps it alive."""

@@ -102,6 +102,11 @@ class TlsStream:
         return self._complete and not self._left
 
     @property
+    def partial(self) -> bool:
+        """Whether something has come since there was last something for the application."""
+        return self._barren > 0
+
+    @property
     def unsent(self) -> bool:
         """Whether the kernel has yet to take something."""
         return bool(self._left)
