@@ -30,6 +30,7 @@ from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pending import Pending
 from gthreadsrv.worker.pool import PACE_WEIGHT
 from gthreadsrv.worker.request_start import seconds_since
+from gthreadsrv.wsgi import metrics_path
 from gthreadsrv.wsgi.exchange import ClientGoneError, Exchange, close_result
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ class Service:
         settings: Settings,
         encoder: HeadEncoder,
         log: FilteringBoundLogger,
+        *homes: str,
     ) -> None:
+        """``homes`` are files whose code stands between this one and the application."""
         self._app, self._pool = app, pool
         self.row = row
         self._patience = patience_of(settings)
@@ -80,7 +83,7 @@ class Service:
 
         self.exchange: Exchange | None = None
         """The latest one; it runs while `row.since` is set.  The watchdog looks at it."""
-        self.interruption = Interruption(__file__)
+        self.interruption = Interruption(__file__, metrics_path.__file__, *homes)
         """Of the request that runs, when it is overdue.  The watchdog sends it."""
 
     def enter_thread(self) -> None:
