@@ -122,8 +122,8 @@ class Service:
             self._encoder,
             wall_ns // 1_000_000_000,
             head.keep_alive
-            and self.keeps_alive
-            and (not pool.closing or self._has_sent_more(connection)),
+            and (self.keeps_alive or (self.lets_go and self._has_sent_more(connection)))
+            and (not pool.closing or self._goes_on(connection)),
         )
         self.exchange = exchange
         try:
@@ -155,9 +155,13 @@ class Service:
         try:
             interruption.inside_since = now
             result = self._app(environ, exchange.start_response)
-            if pool.closing and not exchange.started and not self._has_sent_more(connection):
-                # The worker began to drain while the application ran.
-                exchange.keep_alive = False
+            if pool.closing and not exchange.started:
+                # The worker may have begun to drain while the application ran, and more come.
+                exchange.keep_alive = (
+                    head.keep_alive
+                    and (self.keeps_alive or self.lets_go)
+                    and self._goes_on(connection)
+                )
             exchange.send_result(result)
         except BaseException as error:  # noqa: BLE001 - the application may raise anything
             failure = error
@@ -253,15 +257,22 @@ class Service:
         return None, done
 
     def _has_sent_more(self, connection: Connection) -> bool:
-        """Say whether a draining worker is to serve a further request on ``connection``.
+        """Say whether a further request has come on ``connection``, or its beginning.
 
         What the client has sent already, in a pipeline, would go unanswered if this response
-        ended the connection.  For half of the graceful timeout: a client whose pipeline never
-        runs dry must not keep the worker.
+        ended the connection.
+        """
+        return bool((connection.rest or connection.wire.peek()).strip(b"\r\n"))
+
+    def _goes_on(self, connection: Connection) -> bool:
+        """Say whether a draining worker is to serve a further request on ``connection``.
+
+        For half of the graceful timeout: a client whose pipeline never runs dry must not keep
+        the worker.
         """
         if monotonic() - self._pool.closing_since > self._pipelines_s:
             return False
-        return bool((connection.rest or connection.wire.peek()).strip(b"\r\n"))
+        return self._has_sent_more(connection)
 
     def _fail(
         self,
@@ -438,7 +449,7 @@ class Service:
         if exchange.cut:
             wire.cut = True
             return "error"
-        if self.lets_go and head.keep_alive:
+        if self.lets_go and head.keep_alive and not self._pool.closing:
             self.lets_go, self.keeps_alive = False, True
             return "rebalance"
         return self._pool.close_reason if self._pool.closing else "client"
