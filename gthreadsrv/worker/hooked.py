@@ -44,8 +44,11 @@ class HookedService(Service):
         state, done = super().run(connection, intake, now)
         if self._hooks.post_request is None or self._request is None:
             return state, done
+        # Busy until then: one that is stuck there is found as a stuck request is.
+        self.row.begin(done)
         self._leave(self._hooks.post_request, self._request)
         now = monotonic()
+        self.row.abandon(now)
         if state is not None:
             # Whatever it waits for next has its time from now on, as the thread's next request.
             self._pool.expect(connection, connection.deadline + now - done)

@@ -72,3 +72,20 @@ def test_an_application_that_returns_through_us_is_not_interrupted_on_the_way(
     service.interruption.inside_since = 7.0
     service.interruption.send(caller, 7.0)
     assert sent == []
+
+
+def test_a_thread_in_a_hook_is_a_busy_one(make_rig: MakeRig, clock: Clock) -> None:
+    """Also after the response: its time is seen, and a stuck one is found as a request is."""
+    seen: list[tuple[float, int]] = []
+
+    def leave(*_: Any) -> None:
+        seen.append((rig.service.row.since, rig.fleet().slots[0].threads_busy))
+        clock.advance(5.0)
+
+    rig = make_rig(hello, hooks=hooks(post_request=leave))
+    began = clock.now
+    rig.exchange(GET)
+    assert seen == [(began, 1)]
+    assert rig.service.row.since == 0.0
+    assert rig.fleet().slots[0].threads_busy == 0
+    assert rig.responses() == 1
