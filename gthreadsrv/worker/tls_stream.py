@@ -128,6 +128,7 @@ class TlsStream:
             plain = self._decrypt()
             if plain:
                 return plain, 0
+            self._barren += 1
         if self._ended:
             return b"", 0
         limit = _PIECE_BYTES if self._barren else min(size, _READ_BYTES)

@@ -498,3 +498,22 @@ def test_pipelined_requests_are_answered_by_a_draining_worker(secure: Secure) ->
     assert got.count(b"200 OK") == 2
     assert got.count(b"Connection: close") == 1
     assert client.closed
+
+
+def test_part_of_a_record_may_come_with_the_handshakes_end(
+    authority: Authority, make_rig: MakeRig
+) -> None:
+    """TLS 1.3 lets a client speak at once."""
+    rig = make_rig(echo, tls=authority.server())
+    client = TlsClient(rig.connect(), authority.client(ssl.TLSVersion.TLSv1_3))
+    client.sock.sendall(client.step())
+    rig.pump()
+    client.take()
+    flight = client.step()
+    record = client.seal(GET)
+    client.sock.sendall(flight + record[:20])
+    rig.pump()
+    assert rig.only().state is State.READING
+    client.sock.sendall(record[20:])
+    rig.pump()
+    assert b"200 OK" in client.received()
