@@ -42,15 +42,12 @@ if TYPE_CHECKING:
     from gthreadsrv.worker.ports import Port
     from gthreadsrv.worker.service import Service
 
-__all__ = ["BODY_BYTES_PER_S", "FRESH_S", "Intake"]
+__all__ = ["FRESH_S", "Intake"]
 
 _RECEIVE_BYTES = 16 * 1024
 """One read of a head: four times what browsers send with all their cookies."""
 
 _RECEIVE_BODY_BYTES = 256 * 1024
-
-BODY_BYTES_PER_S = 500
-"""What a body must bring on the whole, beyond the time of a head and of one pause."""
 
 FRESH_S = 0.02
 """How long a thread is kept for a new connection that is still silent.
@@ -336,8 +333,7 @@ class Intake:
         if connection.state is IDLE:
             connection.first_read = now
             connection.move(READING)
-        self._await_more(connection)
-        self._pool.watch(connection, connection.deadline)
+        self._pool.watch(connection, self._patience.rest_by(connection))
 
     def _on_end(self, connection: Connection) -> None:
         """Handle the client's end of stream."""
@@ -380,22 +376,8 @@ class Intake:
             return None
         if complete:
             return ACTIVE
-        self._await_more(connection)
+        self._pool.expect(connection, self._patience.rest_by(connection))
         return READING
-
-    def _await_more(self, connection: Connection) -> None:
-        """Set the deadline of a request of which more must come."""
-        patience = self._patience
-        body = connection.body
-        if body is not None:
-            # The longest pause; and on the whole no slower than the rate, or a byte now and then
-            # would hold a connection for as long as a client likes.
-            whole_s = patience.head_s + patience.body_s + body.received / BODY_BYTES_PER_S
-            deadline = min(connection.read_at + patience.body_s, connection.first_read + whole_s)
-            self._pool.expect(connection, deadline)
-        else:
-            # From the first byte, not the last: a head sent byte by byte gains no time.
-            self._pool.expect(connection, connection.first_read + patience.head_s)
 
     def next_request(self, connection: Connection, now: float) -> State | None:
         """Say where ``connection`` belongs after a response that keeps it alive."""
