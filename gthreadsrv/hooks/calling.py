@@ -5,11 +5,11 @@ Runs in whichever process and thread the hook belongs to.
 
 from __future__ import annotations
 
-import traceback
 from typing import TYPE_CHECKING
 
 from gthreadsrv import log as logs
 from gthreadsrv.errors import GthreadsrvError
+from gthreadsrv.log.trace import trace_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,12 +22,12 @@ class HookError(GthreadsrvError):
     """A hook of the configuration file has raised; `traceback` is Python's text of it."""
 
     def __init__(self, name: str, error: BaseException) -> None:
-        words = " ".join(str(error).split())
+        words = words_of(error)
         what = f"{type(error).__name__}: {words}" if words else type(error).__name__
         super().__init__(f"hook {name} failed: {what}; correct the configuration file")
         # From the hook's own first line on: the frames above are ours.
         own = error.__traceback__.tb_next if error.__traceback__ is not None else None
-        self.traceback = "".join(traceback.format_exception(type(error), error, own))
+        self.traceback = trace_of(error, own)
 
 
 def call(hooks: Mapping[str, Callable[..., Any]], name: str, *arguments: object) -> None:

@@ -50,7 +50,9 @@ class FieldSection:
         self.headers = request.headers
         self.keep_alive = request.keep_alive
         self.host = request.host
-        self.traced = not _TRACES.isdisjoint(name.lower() for name, _ in request.headers)
+        # Names with "_" may become the same variables.
+        names = (name.lower().replace(b"_", b"-") for name, _ in request.headers)
+        self.traced = not _TRACES.isdisjoint(names)
         """Whether one of the fields is about the request's way here."""
         self.environ: tuple[object, dict[str, Any]] | None = None
         """What `wsgi.environ` has made of them, and for whom; replaced as one."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from structlog.contextvars import merge_contextvars
-from structlog.processors import format_exc_info
+from structlog.processors import ExceptionRenderer
 
 from gthreadsrv.errors import ConfigError
 from gthreadsrv.log.access import AccessLog
@@ -37,11 +37,12 @@ from gthreadsrv.log.logged import (
     wanted,
 )
 from gthreadsrv.log.render import Renderer, console_renderer, render_json
+from gthreadsrv.log.trace import trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
-    from structlog.typing import FilteringBoundLogger
+    from structlog.typing import ExcInfo, FilteringBoundLogger
 
     from gthreadsrv.settings.model import Settings
 
@@ -266,7 +267,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     fields: dict[str, Any] = {"event": _message(record), "logger": record.name}
     if record.exc_info and record.exc_info[0] is not None:
         fields["exc_info"] = record.exc_info
-    fields = dict(format_exc_info(None, level, fields))
+    fields = dict(_format_exc_info(None, level, fields))
     if record.exc_text and "exception" not in fields:
         fields["exception"] = record.exc_text
     return dict(merge_contextvars(None, level, fields))
@@ -277,6 +278,14 @@ def _message(record: logging.LogRecord) -> str:
         return record.getMessage()
     except (TypeError, ValueError, KeyError):  # arguments that do not fit the format
         return f"{record.msg!r} {record.args!r}"
+
+
+def _trace(exc_info: ExcInfo) -> str:
+    _, error, trace = exc_info
+    return trace_of(error, trace)
+
+
+_format_exc_info = ExceptionRenderer(_trace)
 
 
 def _keep_level(
@@ -293,7 +302,7 @@ def _with_level(
     return (method, fields), {}
 
 
-_PROCESSORS = (_keep_level, merge_contextvars, format_exc_info, _with_level)
+_PROCESSORS = (_keep_level, merge_contextvars, _format_exc_info, _with_level)
 
 
 def _open(name: str, path: str, standard_fd: int, owner: tuple[int, int] | None) -> LogFile:

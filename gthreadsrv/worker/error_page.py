@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
+from gthreadsrv.log.trace import trace_of
 
 __all__ = ["error_page"]
 
@@ -10,9 +10,8 @@ __all__ = ["error_page"]
 def error_page(error: BaseException) -> bytes:
     """The exception's traceback as plain text, from the application's first line on."""
     own = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    lines = traceback.format_exception(type(error), error, own or error.__traceback__)
-    text = "".join(lines)
+    text = trace_of(error, own or error.__traceback__)
     return (
-        f"Internal Server Error\n\n{text}\nThis is shown because of --debug-errors, which is for "
+        f"Internal Server Error\n\n{text}\n\nThis is shown because of --debug-errors, which is for "
         "development only.\n"
     ).encode("utf-8", "backslashreplace")

@@ -6,6 +6,7 @@ go through `Service` alone. Runs in the serving thread.
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gthreadsrv.hooks.calling import HookError, report
@@ -29,7 +30,7 @@ class HookedService(Service):
     """Serves requests on one pool thread, and calls their hooks."""
 
     def __init__(self, hooks: WorkerHooks, app: WSGIApplication, *rest: Any) -> None:
-        super().__init__(self._enter, *rest)
+        super().__init__(self._enter, *rest, __file__)
         self._inner = app
         self._hooks = hooks
         self._head: RequestHead | None = None
@@ -40,10 +41,18 @@ class HookedService(Service):
         """Serve ``connection``'s request as `Service` does; the hooks around it."""
         self._head = connection.head
         self._request = None
-        outcome = super().run(connection, intake, now)
-        if self._hooks.post_request is not None and self._request is not None:
-            self._leave(self._hooks.post_request, self._request)
-        return outcome
+        state, done = super().run(connection, intake, now)
+        if self._hooks.post_request is None or self._request is None:
+            return state, done
+        # Busy until then: one that is stuck there is found as a stuck request is.
+        self.row.begin(done)
+        self._leave(self._hooks.post_request, self._request)
+        now = monotonic()
+        self.row.abandon(now)
+        if state is not None:
+            # Whatever it waits for next has its time from now on, as the thread's next request.
+            self._pool.expect(connection, connection.deadline + now - done)
+        return state, now
 
     def _enter(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """The application with what goes before it: an exception there is the application's."""

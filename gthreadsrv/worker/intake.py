@@ -42,15 +42,12 @@ if TYPE_CHECKING:
     from gthreadsrv.worker.ports import Port
     from gthreadsrv.worker.service import Service
 
-__all__ = ["BODY_BYTES_PER_S", "FRESH_S", "Intake"]
+__all__ = ["FRESH_S", "Intake"]
 
 _RECEIVE_BYTES = 16 * 1024
 """One read of a head: four times what browsers send with all their cookies."""
 
 _RECEIVE_BODY_BYTES = 256 * 1024
-
-BODY_BYTES_PER_S = 500
-"""What a body must bring on the whole, beyond the time of a head and of one pause."""
 
 FRESH_S = 0.02
 """How long a thread is kept for a new connection that is still silent.
@@ -290,9 +287,12 @@ class Intake:
         try:
             data, arrival_ns = connection.receive(connection.sock, size)
         except (BlockingIOError, InterruptedError):
-            if connection.wire.shaking and self._handshakes.go_on(connection):
-                # The first request may have come with the handshake's last bytes.
-                return self._on_readable(connection)
+            if connection.wire.shaking:
+                if self._handshakes.go_on(connection):
+                    # The first request may have come with the handshake's last bytes.
+                    return self._on_readable(connection)
+            elif connection.wire.partial:
+                self._on_part(connection)
             return None
         except ProtocolError as error:
             # Of the connection, before any request.
@@ -325,6 +325,15 @@ class Intake:
             connection.move(ACTIVE)
             return connection
         return None
+
+    def _on_part(self, connection: Connection) -> None:
+        """Note bytes of a TLS record that is not whole: of a request, as any others are."""
+        connection.read_at = now = monotonic()
+        connection.fresh_until = 0.0
+        if connection.state is IDLE:
+            connection.first_read = now
+            connection.move(READING)
+        self._pool.watch(connection, self._patience.rest_by(connection))
 
     def _on_end(self, connection: Connection) -> None:
         """Handle the client's end of stream."""
@@ -367,17 +376,7 @@ class Intake:
             return None
         if complete:
             return ACTIVE
-        patience = self._patience
-        body = connection.body
-        if body is not None:
-            # The longest pause; and on the whole no slower than the rate, or a byte now and then
-            # would hold a connection for as long as a client likes.
-            whole_s = patience.head_s + patience.body_s + body.received / BODY_BYTES_PER_S
-            deadline = min(connection.read_at + patience.body_s, connection.first_read + whole_s)
-            self._pool.expect(connection, deadline)
-        else:
-            # From the first byte, not the last: a head sent byte by byte gains no time.
-            self._pool.expect(connection, connection.first_read + patience.head_s)
+        self._pool.expect(connection, self._patience.rest_by(connection))
         return READING
 
     def next_request(self, connection: Connection, now: float) -> State | None:

@@ -58,11 +58,11 @@ def take_back() -> bool:
 class Interruption:
     """The interruption of a pool thread's request: sent by the watchdog, settled by the thread."""
 
-    __slots__ = ("_home", "_raised", "_sending", "counted", "inside_since", "landed", "since")
+    __slots__ = ("_homes", "_raised", "_sending", "counted", "inside_since", "landed", "since")
 
-    def __init__(self, home: str) -> None:
-        """``home`` is the file whose code calls the application."""
-        self._home = home
+    def __init__(self, *homes: str) -> None:
+        """``homes`` are the files whose code calls the application, and hands its result on."""
+        self._homes = homes
         self.inside_since = 0.0
         """When the thread took on the request that is with the application; else 0."""
         self.since = 0.0
@@ -126,4 +126,4 @@ class Interruption:
         In an exchange or a wire it may be interrupted: there the result is known, and is closed.
         """
         frame = sys._current_frames().get(ident)  # noqa: SLF001 - the only way
-        return frame is not None and frame.f_code.co_filename == self._home
+        return frame is not None and frame.f_code.co_filename in self._homes

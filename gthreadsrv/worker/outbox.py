@@ -9,11 +9,11 @@ both at once: the connection's state says whose it is.
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Protocol, TypeVar
 
+from gthreadsrv.worker.allowance import Allowance
 from gthreadsrv.worker.spool import open_spool
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ __all__ = [
     "HIGH_WATER_BYTES",
     "MEMORY_MAX_BYTES",
     "SPILL_MAX_BYTES",
-    "Allowance",
     "Outbox",
     "sendfile",
 ]
@@ -56,36 +55,6 @@ _Taker = TypeVar("_Taker", bound=Taker)
 def sendfile(sock: socket.socket, fd: int, offset: int, count: int) -> int:
     """Have the kernel send a stretch of a file."""
     return os.sendfile(sock.fileno(), fd, offset, count)
-
-
-class Allowance:
-    """Memory that all outboxes of a process share."""
-
-    __slots__ = ("_lock", "held", "limit")
-
-    def __init__(self, limit: int) -> None:
-        self._lock = threading.Lock()
-        self.limit = limit
-        self.held = 0
-        """Bytes; whole objects, since a part of one keeps all of it."""
-
-    def take(self, count: int) -> bool:
-        """Take so much if there is room."""
-        with self._lock:
-            if self.held + count > self.limit:
-                return False
-            self.held += count
-            return True
-
-    def overdraw(self, count: int) -> None:
-        """Take so much all the same: there is no other place for it."""
-        with self._lock:
-            self.held += count
-
-    def give(self, count: int) -> None:
-        """Give back what was taken."""
-        with self._lock:
-            self.held -= count
 
 
 _allowance = Allowance(MEMORY_MAX_BYTES)

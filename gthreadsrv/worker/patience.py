@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gthreadsrv.settings import Settings
+    from gthreadsrv.worker.connection import Connection
 
-__all__ = ["Patience", "patience_of"]
+__all__ = ["BODY_BYTES_PER_S", "Patience", "patience_of"]
+
+BODY_BYTES_PER_S: Final = 500
+"""What a body must bring on the whole, beyond the time of a head and of one pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,17 @@ class Patience:
     """For the next bytes of a body."""
     write_s: float
     """For a client to take more of its response."""
+
+    def rest_by(self, connection: Connection) -> float:
+        """When more of a request that has begun must have come (monotonic)."""
+        body = connection.body
+        if body is None:
+            # From the first byte, not the last: a head sent byte by byte gains no time.
+            return connection.first_read + self.head_s
+        # The longest pause; and on the whole no slower than the rate, or a byte now and then
+        # would hold a connection for as long as a client likes.
+        whole_s = self.head_s + self.body_s + body.received / BODY_BYTES_PER_S
+        return min(connection.read_at + self.body_s, connection.first_read + whole_s)
 
 
 def patience_of(settings: Settings) -> Patience:

@@ -30,6 +30,7 @@ from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pending import Pending
 from gthreadsrv.worker.pool import PACE_WEIGHT
 from gthreadsrv.worker.request_start import seconds_since
+from gthreadsrv.wsgi import metrics_path
 from gthreadsrv.wsgi.exchange import ClientGoneError, Exchange, close_result
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ class Service:
         settings: Settings,
         encoder: HeadEncoder,
         log: FilteringBoundLogger,
+        *homes: str,
     ) -> None:
+        """``homes`` are files whose code stands between this one and the application."""
         self._app, self._pool = app, pool
         self.row = row
         self._patience = patience_of(settings)
@@ -80,7 +83,7 @@ class Service:
 
         self.exchange: Exchange | None = None
         """The latest one; it runs while `row.since` is set.  The watchdog looks at it."""
-        self.interruption = Interruption(__file__)
+        self.interruption = Interruption(__file__, metrics_path.__file__, *homes)
         """Of the request that runs, when it is overdue.  The watchdog sends it."""
 
     def enter_thread(self) -> None:
@@ -119,8 +122,8 @@ class Service:
             self._encoder,
             wall_ns // 1_000_000_000,
             head.keep_alive
-            and self.keeps_alive
-            and (not pool.closing or self._has_sent_more(connection)),
+            and (self.keeps_alive or (self.lets_go and self._has_sent_more(connection)))
+            and (not pool.closing or self._goes_on(connection)),
         )
         self.exchange = exchange
         try:
@@ -152,9 +155,13 @@ class Service:
         try:
             interruption.inside_since = now
             result = self._app(environ, exchange.start_response)
-            if pool.closing and not exchange.started and not self._has_sent_more(connection):
-                # The worker began to drain while the application ran.
-                exchange.keep_alive = False
+            if pool.closing and not exchange.started:
+                # The worker may have begun to drain while the application ran, and more come.
+                exchange.keep_alive = (
+                    head.keep_alive
+                    and (self.keeps_alive or self.lets_go)
+                    and self._goes_on(connection)
+                )
             exchange.send_result(result)
         except BaseException as error:  # noqa: BLE001 - the application may raise anything
             failure = error
@@ -250,15 +257,22 @@ class Service:
         return None, done
 
     def _has_sent_more(self, connection: Connection) -> bool:
-        """Say whether a draining worker is to serve a further request on ``connection``.
+        """Say whether a further request has come on ``connection``, or its beginning.
 
         What the client has sent already, in a pipeline, would go unanswered if this response
-        ended the connection.  For half of the graceful timeout: a client whose pipeline never
-        runs dry must not keep the worker.
+        ended the connection.
+        """
+        return bool((connection.rest or connection.wire.peek()).strip(b"\r\n"))
+
+    def _goes_on(self, connection: Connection) -> bool:
+        """Say whether a draining worker is to serve a further request on ``connection``.
+
+        For half of the graceful timeout: a client whose pipeline never runs dry must not keep
+        the worker.
         """
         if monotonic() - self._pool.closing_since > self._pipelines_s:
             return False
-        return bool((connection.rest or connection.wire.peek()).strip(b"\r\n"))
+        return self._has_sent_more(connection)
 
     def _fail(
         self,
@@ -435,7 +449,7 @@ class Service:
         if exchange.cut:
             wire.cut = True
             return "error"
-        if self.lets_go and head.keep_alive:
+        if self.lets_go and head.keep_alive and not self._pool.closing:
             self.lets_go, self.keeps_alive = False, True
             return "rebalance"
         return self._pool.close_reason if self._pool.closing else "client"

@@ -102,6 +102,11 @@ class TlsStream:
         return self._complete and not self._left
 
     @property
+    def partial(self) -> bool:
+        """Whether something has come since there was last something for the application."""
+        return self._barren > 0
+
+    @property
     def unsent(self) -> bool:
         """Whether the kernel has yet to take something."""
         return bool(self._left)
@@ -123,6 +128,7 @@ class TlsStream:
             plain = self._decrypt()
             if plain:
                 return plain, 0
+            self._barren += 1
         if self._ended:
             return b"", 0
         limit = _PIECE_BYTES if self._barren else min(size, _READ_BYTES)

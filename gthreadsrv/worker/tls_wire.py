@@ -52,6 +52,11 @@ class TlsWire(Wire):
         return self.stream.shaking
 
     @property
+    def partial(self) -> bool:
+        """See `Wire.partial`: a piece of a record."""
+        return self.stream.partial
+
+    @property
     def unsent(self) -> bool:
         """See `Wire.unsent`."""
         return self.stream.unsent

@@ -50,6 +50,11 @@ class Wire:
         return False
 
     @property
+    def partial(self) -> bool:
+        """Whether bytes have come that make sense only with more, and are out of the kernel."""
+        return False
+
+    @property
     def unsent(self) -> bool:
         """Whether bytes of a handshake, or of the connection's end, have yet to leave."""
         return False

@@ -163,7 +163,10 @@ class EnvironBuilder:
             return ""
         if trusted:
             if text == "SCRIPT_NAME":
-                environ["SCRIPT_NAME"] = value.decode("latin-1").rstrip("/")
+                mount = value.decode("latin-1").rstrip("/")
+                if "HTTP_SCRIPT_NAME" in environ and mount != environ["SCRIPT_NAME"]:
+                    raise BadRequestError("several SCRIPT_NAME contradict each other")
+                environ["SCRIPT_NAME"] = mount
         elif self._map == "refuse":
             raise BadRequestError(f"field name {text!r} holds _")
         elif self._map == "drop":

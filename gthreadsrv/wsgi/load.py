@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from gthreadsrv.errors import AppLoadError, StopRequestedError
+from gthreadsrv.log.trace import trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -256,7 +257,7 @@ def _traceback(error: BaseException) -> str:
         if filename not in skipped and not filename.startswith("<frozen importlib"):
             break
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace))
+    return trace_of(error, trace)
 
 
 def _words(error: BaseException) -> str:

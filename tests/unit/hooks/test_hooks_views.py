@@ -187,3 +187,15 @@ def test_the_application_that_a_hook_puts_in_its_place_is_served() -> None:
     assert not hooks.of_requests
     _, _, hooks = made(pre_request=print)
     assert hooks.of_requests
+
+
+def test_an_exception_that_says_nothing_is_an_error_all_the_same() -> None:
+    """Its own words may be what is broken."""
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    error = HookError("post_request", Mute())
+    assert str(error) == "hook post_request failed: Mute; correct the configuration file"
+    assert "Mute" in error.traceback

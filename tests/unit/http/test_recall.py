@@ -180,3 +180,15 @@ def test_names_with_underscores_are_refused_when_that_is_wanted(parser: HeadPars
             strict.parse(head)
     assert strict.recall(head) is None
     assert strict.parse(plain).headers == [(b"Host", b"a"), (b"X-User", b"1")]
+
+
+@pytest.mark.parametrize("name", ["X-Request-Id", "x_request_id", "Traceparent", "X_Amzn-Trace_Id"])
+def test_fields_about_the_way_here_are_noted_however_they_are_spelled(
+    recalling: RecallingParser, name: str
+) -> None:
+    """With `_` as well: --header-map and --forwarder-headers let those through."""
+    head = f"GET / HTTP/1.1\r\nHost: a\r\n{name}: b\r\n\r\n".encode()
+    recalling.parse(head)
+    section = recalling.parse(head).section
+    assert section is not None
+    assert section.traced

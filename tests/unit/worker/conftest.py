@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gthreadsrv.worker import drain, handshake, intake, preface, service, thread
+from gthreadsrv.worker import drain, handshake, hooked, intake, preface, service, thread
 from tests.unit.worker.rig import Clock, Live, Rig, hello, no_exit, open_fds
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Replace the monotonic clock of the modules that a leader runs."""
     clock = Clock()
-    for module in (drain, handshake, intake, preface, service, thread):
+    for module in (drain, handshake, hooked, intake, preface, service, thread):
         if hasattr(module, "monotonic"):
             monkeypatch.setattr(module, "monotonic", clock)
     return clock

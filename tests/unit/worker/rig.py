@@ -23,6 +23,7 @@ from gthreadsrv.net.listeners import Listener, bind
 from gthreadsrv.net.peers import TrustedPeers
 from gthreadsrv.settings import Settings
 from gthreadsrv.worker.drain import Drain
+from gthreadsrv.worker.hooked import HookedService
 from gthreadsrv.worker.intake import Intake
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pool import Pool
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     import pytest
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from gthreadsrv.hooks import WorkerHooks
     from gthreadsrv.worker.connection import Connection
     from gthreadsrv.worker.poller import Poller
 
@@ -158,6 +160,7 @@ class Base:
         limits: Limits | None = None,
         parser: str = "h11",
         tls: ssl.SSLContext | None = None,
+        hooks: WorkerHooks | None = None,
         **settings: Any,
     ) -> None:
         """Listen at ``path``, or on loopback when there is none."""
@@ -205,13 +208,10 @@ class Base:
         self.intakes: list[Intake] = []
         self.services: list[Service] = []
         for index in range(threads):
-            service = Service(
-                app,
-                self.pool,
-                self.board.thread(0, index),
-                self.settings,
-                encoder,
-                cast("Any", self.log),
+            own = (self.pool, self.board.thread(0, index), self.settings, encoder)
+            log = cast("Any", self.log)
+            service = (
+                Service(app, *own, log) if hooks is None else HookedService(hooks, app, *own, log)
             )
             intake = Intake(
                 self.pool,

@@ -101,3 +101,17 @@ def test_without_keep_alive_there_is_nothing_to_let_go(make_rig: MakeRig) -> Non
     keep(rig.service)
     rig.exchange(GET)
     assert rig.closed()["client"] == 1
+
+
+def test_what_was_pipelined_is_answered_before_a_connection_goes(make_rig: MakeRig) -> None:
+    """All that has come is; the last answer says that nothing more will."""
+    rig = make_rig(hello)
+    client = rig.connect()
+    let_go(rig.service)
+    got = rig.exchange(GET * 3, client)
+
+    assert got.count(b"HTTP/1.1 200 ") == 3
+    assert got.count(b"\r\nConnection: close\r\n") == 1
+    assert b"Connection: close" in got.rpartition(b"HTTP/1.1 200")[2]
+    assert at_end(client)
+    assert rig.closed() == {"rebalance": 1}

@@ -350,3 +350,40 @@ def test_running_requests_finish_before_real_threads_end(make_live: MakeLive, th
         for thread in live.threads:
             assert thread.join(1.0)
         assert live.responses() == threads
+
+
+def test_what_comes_while_a_request_runs_whose_worker_had_begun_to_leave(
+    make_rig: MakeRig, clock: Clock
+) -> None:
+    """Nothing more was there when it began: that is looked at again before its answer goes."""
+    sent: list[int] = []
+
+    def app(environ: object, start_response: Callable[..., object]) -> list[bytes]:
+        if not sent:
+            sent.append(1)
+            client.sendall(GET)
+        start_response("200 OK", [])
+        return [b"x"]
+
+    rig = make_rig(app)
+    client = rig.connect()
+    rig.drain.begin()
+    got = rig.exchange(GET, client)
+
+    assert got.count(b"HTTP/1.1 200 ") == 2
+    assert got.count(b"\r\nConnection: close\r\n") == 1
+
+
+@pytest.mark.parametrize("minor", [0, 1])
+def test_a_client_that_asks_for_the_end_gets_it_from_a_draining_worker(
+    make_rig: MakeRig, clock: Clock, minor: int
+) -> None:
+    """Whatever else it sends."""
+    rig = make_rig()
+    rig.drain.begin()
+    client = rig.connect()
+    last = b"GET / HTTP/1.%d\r\nHost: a\r\n%b\r\n" % (minor, b"Connection: close\r\n" * minor)
+    got = rig.exchange(last + GET, client)
+
+    assert got.count(b"HTTP/1.1 200 ") == 1
+    assert got.count(b"\r\nConnection: close\r\n") == 1

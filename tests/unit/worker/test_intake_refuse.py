@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gthreadsrv.worker.connection import State
-from gthreadsrv.worker.intake import BODY_BYTES_PER_S
+from gthreadsrv.worker.patience import BODY_BYTES_PER_S
 from gthreadsrv.worker.sweep import SWEEP_TURN
 from gthreadsrv.worker.sweep import sweep as sweep_once
 from gthreadsrv.worker.wire import Wire

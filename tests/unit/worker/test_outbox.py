@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gthreadsrv.worker import outbox as module
-from gthreadsrv.worker.outbox import HIGH_WATER_BYTES, Allowance, Outbox, sendfile
+from gthreadsrv.worker.allowance import Allowance
+from gthreadsrv.worker.outbox import HIGH_WATER_BYTES, Outbox, sendfile
 from tests.unit.worker.rig import drained, open_fds
 
 if TYPE_CHECKING:

@@ -89,6 +89,21 @@ def test_an_application_that_raises_gets_a_500_and_a_log_line(
     assert rig.statuses() == {500: 1, 200: 1}
 
 
+def test_the_page_for_developers_survives_an_exception_that_cannot_be_shown(
+    make_rig: MakeRig,
+) -> None:
+    """It is the application's to be wrong, and its thread goes on."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        raise SyntaxError("m", ("page.html", "3", "4", 5))
+
+    rig = make_rig(app, debug_errors=True)
+    got = rig.exchange(GET)
+
+    assert got.startswith(b"HTTP/1.1 500 ")
+    assert b"\nSyntaxError: (cannot be shown" in got
+
+
 def test_a_500_for_a_client_that_left_is_no_response(make_rig: MakeRig) -> None:
     """Both are counted: the application's failure, and the client's leaving."""
 

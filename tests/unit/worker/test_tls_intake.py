@@ -246,25 +246,6 @@ def test_a_draining_worker_finishes_handshakes_and_serves_what_follows(secure: S
     assert client.closed
 
 
-def test_messages_of_tls_alone_between_requests_gain_no_time(
-    authority: Authority, make_rig: MakeRig, clock: Clock
-) -> None:
-    """A renegotiation is refused; the connection's deadline stays."""
-    rig = make_rig(echo, tls=authority.server(), keepalive=75.0)
-    client = TlsClient(rig.connect(), authority.client(ssl.TLSVersion.TLSv1_3))
-    client.shake(rig.pump)
-    deadline = rig.only().deadline
-    clock.advance(10)
-    sealed = client.seal(GET)
-    client.sock.sendall(sealed[:10])
-    rig.pump()
-    assert rig.only().state is IDLE
-    assert rig.only().deadline == deadline
-    client.sock.sendall(sealed[10:])
-    rig.pump()
-    assert b"200 OK" in client.received()
-
-
 def test_a_broken_record_ends_the_connection_before_the_application_hears(
     secure: Secure,
 ) -> None:
@@ -425,3 +406,114 @@ def test_a_connection_that_has_ended_is_freed_at_once(secure: Secure) -> None:
         assert stream() is None
     finally:
         gc.enable()
+
+
+POST = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n"
+
+
+def test_part_of_a_record_is_part_of_a_request(secure: Secure, clock: Clock) -> None:
+    """A slow client's first record takes its time: a head's time, not what is left of an idle one."""
+    rig, client = secure(echo, keepalive=2.0, header_timeout=10.0)
+    client.shake(rig.pump)
+    clock.advance(1.5)
+    record = client.seal(get("/slow", f"X-Long: {'x' * 4000}"))
+    for start in range(0, len(record), 1000):
+        client.sock.sendall(record[start : start + 1000])
+        rig.pump()
+        clock.advance(1.0)
+        rig.pool.poke()
+        rig.pump()
+    assert client.received().endswith(b"GET/slow|")
+    assert rig.closed() == {}
+
+
+def test_part_of_a_record_and_no_more_is_answered_as_a_head_that_does_not_come(
+    secure: Secure, clock: Clock
+) -> None:
+    """Bytes now and then gain nothing."""
+    rig, client = secure(echo, header_timeout=10.0)
+    client.shake(rig.pump)
+    record = client.seal(GET)
+    for number in range(20):
+        client.sock.sendall(record[number : number + 1])
+        rig.pump()
+        assert rig.only().state is State.READING
+        clock.advance(0.5)
+    clock.advance(0.1)
+    rig.pool.poke()
+    rig.pump()
+    assert b" 408 " in client.received()
+    assert rig.errors() == {"read_timeout": 1}
+
+
+def test_a_draining_worker_waits_for_the_rest_of_a_record(secure: Secure, clock: Clock) -> None:
+    """The request was under way before the worker began to leave."""
+    rig, client = secure(echo)
+    client.shake(rig.pump)
+    record = client.seal(GET)
+    client.sock.sendall(record[:20])
+    rig.pump()
+    rig.drain.begin()
+    for _ in range(3):
+        clock.advance(1.0)
+        rig.pool.poke()
+        rig.pump()
+    client.sock.sendall(record[20:])
+    rig.pump()
+    assert b"200 OK" in client.received()
+
+
+def test_a_body_that_comes_has_not_paused(secure: Secure, clock: Clock) -> None:
+    """However long one record of it is on its way."""
+    rig, client = secure(echo, body_timeout=3.0)
+    client.shake(rig.pump)
+    client.send(POST)
+    rig.pump()
+    record = client.seal(b"y" * 9000)
+    for start in range(0, len(record), 2500):
+        clock.advance(2.0)
+        rig.pool.poke()
+        rig.pump()
+        client.sock.sendall(record[start : start + 2500])
+        rig.pump()
+    assert client.received().endswith(b"POST/x|" + b"y" * 9000)
+
+
+def test_pipelined_requests_are_answered_by_a_draining_worker(secure: Secure) -> None:
+    """What waits in the kernel is encrypted, and a request all the same."""
+    sent: list[int] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        if not sent:
+            sent.append(1)
+            client.send(get("/second"))
+            rig.drain.begin()
+        return echo(environ, start_response)
+
+    rig, client = secure(app)
+    client.shake(rig.pump)
+    client.send(get("/first"))
+    rig.pump()
+    got = client.received()
+    assert got.count(b"200 OK") == 2
+    assert got.count(b"Connection: close") == 1
+    assert client.closed
+
+
+def test_part_of_a_record_may_come_with_the_handshakes_end(
+    authority: Authority, make_rig: MakeRig
+) -> None:
+    """TLS 1.3 lets a client speak at once."""
+    rig = make_rig(echo, tls=authority.server())
+    client = TlsClient(rig.connect(), authority.client(ssl.TLSVersion.TLSv1_3))
+    client.sock.sendall(client.step())
+    rig.pump()
+    client.take()
+    flight = client.step()
+    record = client.seal(GET)
+    client.sock.sendall(flight + record[:20])
+    rig.pump()
+    assert rig.only().state is State.READING
+    client.sock.sendall(record[20:])
+    rig.pump()
+    assert b"200 OK" in client.received()

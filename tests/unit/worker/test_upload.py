@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gthreadsrv.worker import upload
+from gthreadsrv.worker.allowance import Allowance
 from gthreadsrv.worker.spool import open_spool
-from gthreadsrv.worker.upload import MEMORY_MAX_BYTES, Upload
+from gthreadsrv.worker.upload import MEMORY_MAX_BYTES, UNCOUNTED_BYTES, Upload
 from tests.unit.worker.rig import open_fds
 
 
@@ -51,6 +53,55 @@ def test_no_file_is_opened_for_a_body_of_exactly_the_limit() -> None:
     assert open_fds() == before + 1
     body.discard()
     body.discard()
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize("size", [1, 2, 10])
+def test_a_body_in_small_pieces_is_no_larger_than_in_large_ones(size: int) -> None:
+    """Chunks and packets are as small as a client likes; each as an object would be forty bytes."""
+    tracemalloc.start()
+    try:
+        body = Upload()
+        for _ in range(200_000 // size):
+            body.write(bytes(bytearray(size)))
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < 300_000
+    assert body.finish().read() == bytes(200_000 // size * size)
+
+
+def test_together_they_keep_only_so_much_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of slow uploads must not fill it: further ones go to files. Small ones are free."""
+    allowance = Allowance(1_000_000)
+    monkeypatch.setattr(upload, "_allowance", allowance)
+    before = open_fds()
+    bodies = [Upload() for _ in range(3)]
+    for body in bodies:
+        body.write(b"a" * UNCOUNTED_BYTES)
+    assert allowance.held == 0
+    for body in bodies:
+        body.write(b"b" * 600_000)
+        body.write(b"c" * 100_000)
+    assert open_fds() == before + 2
+    assert allowance.held == UNCOUNTED_BYTES + 700_000
+    for body in bodies[:2]:
+        body.seal()
+        with body.finish() as file:
+            assert file.read() == b"a" * UNCOUNTED_BYTES + b"b" * 600_000 + b"c" * 100_000
+        body.discard()
+    assert allowance.held == 0
+    bodies[2].discard()
+    first, last = Upload(), Upload()
+    first.write(b"d" * 900_000)
+    last.write(b"e" * 90_000)
+    first.discard()
+    first.discard()
+    assert allowance.held == 90_000
+    last.write(b"e" * MEMORY_MAX_BYTES)
+    assert allowance.held == 0, "all of it is in the file"
+    last.discard()
+    assert allowance.held == 0
     assert open_fds() == before
 
 

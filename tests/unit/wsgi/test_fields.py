@@ -295,3 +295,14 @@ def test_other_names_with_an_underscore_stay_out() -> None:
 
     assert "HTTP_X_USER" not in environ
     assert environ["SCRIPT_NAME"] == ""
+
+
+def test_script_names_that_contradict_each_other_are_refused() -> None:
+    """One of them is a client's, which the proxy has let through."""
+    for second in ("/other", "/", ""):
+        with pytest.raises(BadRequestError, match="SCRIPT_NAME"):
+            build(("SCRIPT_NAME", "/shop"), ("script_name", second), target="/shop/a")
+        with pytest.raises(BadRequestError, match="SCRIPT_NAME"):
+            build(("script_name", second), ("SCRIPT_NAME", "/shop"), target="/shop/a")
+    twice = build(("SCRIPT_NAME", "/shop"), ("SCRIPT_NAME", "/shop/"), target="/shop/a")
+    assert (twice["SCRIPT_NAME"], twice["PATH_INFO"]) == ("/shop", "/a")
