@@ -28,7 +28,7 @@ _WAIT_LOOK_S, _WAIT_ACT_S = 0.02, 0.1
 
 def draw(found: Frame, where: str, trouble: str = "") -> Group:
     """The picture. `trouble` is why it is not of now."""
-    parts = [_head(found, where), _numbers(found), _fleet(found)]
+    parts: list[Text | _Facts] = [_head(found, where), _numbers(found), _fleet(found)]
     parts += [_backlog(found)] if found.listeners else []
     if trouble:
         parts.append(Text(trouble, style="bold red"))

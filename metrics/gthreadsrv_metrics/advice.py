@@ -1,8 +1,9 @@
 """What limits a server now, and which setting to change: plain words with their numbers.
 
 Pure: two readings of the metrics page and the seconds between them go in, advice comes out, none
-when there is nothing to say. Used by `gthreadsrvctl advise` and the live page. Each finding is a function of its
-own, and none looks at what another has found: a server may be short of several things.
+when there is nothing to say. Used by `gthreadsrvctl advise` and the live page. Each finding is a
+function of its own, and none looks at what another has found: a server may be short of several
+things.
 
 The order of thought is that of the utilisation law: requests wait because every thread is busy;
 threads are busy because they compute, or because they wait for somebody else.
