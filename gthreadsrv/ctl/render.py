@@ -11,6 +11,8 @@ from rich.text import Text
 from gthreadsrv.ctl import words
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
     from gthreadsrv.ctl.frame import Frame, WorkerLine
 
 __all__ = ["draw"]
@@ -18,6 +20,7 @@ __all__ = ["draw"]
 _GRID_MOST = 32
 """Threads of a worker that are drawn one by one; more are a bar of this width."""
 
+_BETWEEN = "   "
 _BUSY_LOOK, _BUSY_ACT = 0.7, 0.9
 _SILENT_S = 5.0
 _WAIT_LOOK_S, _WAIT_ACT_S = 0.02, 0.1
@@ -25,7 +28,7 @@ _WAIT_LOOK_S, _WAIT_ACT_S = 0.02, 0.1
 
 def draw(found: Frame, where: str, trouble: str = "") -> Group:
     """The picture. `trouble` is why it is not of now."""
-    parts = [_head(found, where), _numbers(found), _fleet(found)]
+    parts: list[Text | _Facts] = [_head(found, where), _numbers(found), _fleet(found)]
     parts += [_backlog(found)] if found.listeners else []
     if trouble:
         parts.append(Text(trouble, style="bold red"))
@@ -38,41 +41,44 @@ def _head(found: Frame, where: str) -> Text:
     return text
 
 
-def _numbers(found: Frame) -> Text:
+def _numbers(found: Frame) -> _Facts:
     now = found.threads_busy / found.threads if found.threads else 0.0
-    text = Text("requests ")
-    text.append(words.rate(found.requests_per_s), style="bold")
-    text.append("   5xx ")
-    text.append(
-        words.rate(found.responses_5xx_per_s), style="bold red" if found.responses_5xx_per_s else ""
+    return _Facts(
+        Text.assemble("requests ", (words.rate(found.requests_per_s), "bold")),
+        Text.assemble(
+            "5xx ",
+            (
+                words.rate(found.responses_5xx_per_s),
+                "bold red" if found.responses_5xx_per_s else "",
+            ),
+        ),
+        Text.assemble("threads ", (f"{found.threads_busy}/{found.threads}", _busy_style(now))),
+        Text(f"busy {words.share(found.utilisation)}"),
+        Text.assemble(
+            "queue ", (words.milliseconds(found.queue_mean_s), _wait_style(found.queue_mean_s))
+        ),
+        Text(f"duration {words.milliseconds(found.duration_mean_s)}"),
     )
-    text.append("   threads ")
-    text.append(f"{found.threads_busy}/{found.threads}", style=_busy_style(now))
-    text.append(f"   busy {words.share(found.utilisation)}   queue ")
-    text.append(words.milliseconds(found.queue_mean_s), style=_wait_style(found.queue_mean_s))
-    text.append(f"   duration {words.milliseconds(found.duration_mean_s)}")
-    return text
 
 
-def _fleet(found: Frame) -> Text:
+def _fleet(found: Frame) -> _Facts:
     limit = found.memory_limit_bytes
     bounds = f" ({found.workers_least}:{found.workers_most})"
-    text = Text(f"workers {found.workers_ready}/{found.workers_target}")
-    text.append(bounds if found.workers_most > found.workers_least else "")
+    workers = Text(f"workers {found.workers_ready}/{found.workers_target}")
+    workers.append(bounds if found.workers_most > found.workers_least else "")
     for name, number in (
         ("booting", found.workers_booting),
         ("draining", found.workers_draining),
     ):
         if number:
-            text.append(f" {name} {number}", style="yellow")
-    text.append(f"   memory {words.size(found.memory_bytes)}")
-    text.append("" if limit is None else f" of {words.size(limit)}")
-    text.append(f"   CPU {words.cores(found.cpu_cores)}")
-    text.append("" if found.cpu_limit_cores is None else f" of {found.cpu_limit_cores:g}")
+            workers.append(f" {name} {number}", style="yellow")
+    memory = Text(f"memory {words.size(found.memory_bytes)}")
+    memory.append("" if limit is None else f" of {words.size(limit)}")
+    cpu = Text(f"CPU {words.cores(found.cpu_cores)}")
+    cpu.append("" if found.cpu_limit_cores is None else f" of {found.cpu_limit_cores:g}")
     if found.throttled_share:
-        text.append(f" throttled {found.throttled_share:.0%}", style="bold red")
-    text.append(f"   exits {words.counts(found.exits)}")
-    return text
+        cpu.append(f" throttled {found.throttled_share:.0%}", style="bold red")
+    return _Facts(workers, memory, cpu, Text(f"exits {words.counts(found.exits)}"))
 
 
 def _backlog(found: Frame) -> Text:
@@ -84,6 +90,23 @@ def _backlog(found: Frame) -> Text:
         if one.dropped:
             text.append(f" dropped {one.dropped:.0f}", style="bold red")
     return text
+
+
+class _Facts:
+    """Facts side by side, as many in a line as the terminal is wide; none is torn."""
+
+    def __init__(self, *facts: Text) -> None:
+        self._facts = facts
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        line = self._facts[0]
+        for fact in self._facts[1:]:
+            if len(line) + len(_BETWEEN) + len(fact) <= options.max_width:
+                line = Text.assemble(line, _BETWEEN, fact)
+            else:
+                yield line
+                line = fact
+        yield line
 
 
 def _workers(found: Frame) -> Table:

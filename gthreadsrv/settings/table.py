@@ -209,7 +209,8 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting(
         "sendfile", HTTP, ("--no-sendfile",), "", convert.optional_switch, _SWITCH,
-        "read files into the process to send them, for file systems on which sendfile(2) is broken",
+        "files are sent by sendfile(2); with the flag, or false, they are read into the process, "
+        "for file systems on which it is broken",
         sets=False, fallback=Fallback("SENDFILE"),
     ),
     Setting(

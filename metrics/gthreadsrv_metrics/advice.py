@@ -1,8 +1,9 @@
 """What limits a server now, and which setting to change: plain words with their numbers.
 
 Pure: two readings of the metrics page and the seconds between them go in, advice comes out, none
-when there is nothing to say. Used by `gthreadsrvctl advise`. Each finding is a function of its
-own, and none looks at what another has found: a server may be short of several things.
+when there is nothing to say. Used by `gthreadsrvctl advise` and the live page. Each finding is a
+function of its own, and none looks at what another has found: a server may be short of several
+things.
 
 The order of thought is that of the utilisation law: requests wait because every thread is busy;
 threads are busy because they compute, or because they wait for somebody else.
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Advice", "Window", "advise"]
 
 SATURATED_SHARE: Final = 0.1
-"""Of the time, with no thread free: from here on a request in ten finds none."""
+"""Of the time, with no thread free: from here on a request in ten finds none. It tells only where
+the threads are full too: a worker of one thread has none free whenever it works."""
 
 QUEUE_MEAN_S: Final = 0.02
 """Mean wait for a thread. A free thread has a request within a millisecond."""
@@ -99,9 +101,25 @@ class Window:
         return self.delta("saturated_seconds_total") / (workers * self.seconds) if workers else 0.0
 
     @property
+    def queues(self) -> bool:
+        """Whether requests wait, on the mean, for longer than a free thread would let them."""
+        return self.mean("request_queue_seconds") > QUEUE_MEAN_S
+
+    @property
     def waits(self) -> bool:
-        """Whether requests wait for threads."""
-        return self.saturated > SATURATED_SHARE or self.mean("request_queue_seconds") > QUEUE_MEAN_S
+        """Whether requests wait for threads, or the next ones would."""
+        full = self.saturated > SATURATED_SHARE and self.utilisation >= COMFORT
+        return full or self.queues
+
+    @property
+    def wanted(self) -> float:
+        """Workers there should be: during a reload twice as many are there."""
+        return self.gauge("workers_target") or self.gauge("worker_up")
+
+    @property
+    def one_thread(self) -> bool:
+        """Whether the worker class has one thread, whatever --threads says."""
+        return bool(self.gauge("build_info", worker_class="sync"))
 
     @property
     def cpu(self) -> float:
@@ -224,31 +242,38 @@ def _starved(findings: _Findings, window: Window) -> None:
 
 def _workers(findings: _Findings, window: Window) -> None:
     if window.waits and not window.starved and window.interpreter_full and not window.cpu_full:
-        workers = window.gauge("worker_up")
+        workers, most = window.wanted, window.gauge("config_max_workers")
+        if workers < most:
+            return  # of a range (2:8) there is more, and the server takes it by itself
         more = max(workers + 1, min(window.cpu_limit, math.ceil(window.cpu / COMFORT)))
         findings.add(
             "workers",
             f"requests wait for the interpreter, which one thread of a worker has at a time, and"
-            f" there is CPU to spare: raise --workers from {workers:.0f} to {more:.0f}",
+            f" there is CPU to spare: raise --workers from {_range(window, workers)} to"
+            f" {_range(window, more)}",
             *window.load(),
-            f"{window.cpu / workers:.2f} cores in each worker",
+            f"{window.cpu / window.gauge('worker_up'):.2f} cores in each worker",
         )
 
 
 def _threads(findings: _Findings, window: Window) -> None:
     if not window.waits or window.starved or window.interpreter_full or window.cpu_full:
         return
-    threads, workers = window.gauge("config_threads"), max(window.gauge("worker_up"), 1.0)
+    threads, workers = window.gauge("config_threads"), max(window.wanted, 1.0)
     busy = window.delta("thread_busy_seconds_total") / window.seconds
     computing = window.delta("request_cpu_seconds_total")
     share = computing / max(window.delta("thread_busy_seconds_total"), 1e-9)
     # What was busy, at a comfortable utilisation; half as many more where none was ever free,
     # since then nobody knows how many would have been.
     wanted = max(math.ceil(busy / workers / COMFORT), math.ceil(threads * 1.5))
+    happens = "requests wait" if window.queues else "hardly a thread is ever free"
+    do = f"raise --threads from {threads:.0f} to {wanted:.0f}"
+    if window.one_thread:
+        do = f"use --worker-class gthread with --threads {wanted:.0f}"
     findings.add(
         "threads",
-        f"requests wait while threads wait for something else (a database, another service), and"
-        f" there is CPU to spare: raise --threads from {threads:.0f} to {wanted:.0f}",
+        f"{happens} while threads wait for something else (a database, another service), and"
+        f" there is CPU to spare: {do}",
         *window.load(),
         f"threads compute {min(share, 1.0):.0%} of their time",
     )
@@ -278,6 +303,12 @@ def _proxy(findings: _Findings, window: Window) -> None:
             f"{proxy_s * 1e3:.0f} ms from the proxy's X-Request-Start",
             f"{own_s * 1e3:.0f} ms of it here",
         )
+
+
+def _range(window: Window, workers: float) -> str:
+    """So many workers as --workers says it: the end of a range, where it is one."""
+    least, most = window.gauge("config_workers"), window.gauge("config_max_workers")
+    return f"{least:.0f}:{workers:.0f}" if most > least else f"{workers:.0f}"
 
 
 def _sum(page: Page, name: str, labels: Mapping[str, str]) -> float:

@@ -61,6 +61,8 @@ def live_state(
         "up_s": round(max(wall - master[M_START_TIME], 0.0)),
         "not_ready": why_not_ready(fleet, sources.ready_max_saturation) or "",
         "workers_wanted": int(master[M_TARGET_WORKERS]),
+        "workers_least": int(config["workers"]),
+        "workers_most": int(config["max_workers"]),
         "timeout_s": timeout_s,
         "long_s": stuck_s * LONG_SHARE,
         "stuck_s": stuck_s,

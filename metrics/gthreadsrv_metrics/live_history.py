@@ -39,11 +39,13 @@ APART_S: Final = 0.9
 # What the advice rests on, and what is drawn. Totals over all workers and listeners.
 TOTALS: Final = (
     "cgroup_cpu_limit_cores", "cgroup_cpu_throttled_seconds_total", "cgroup_memory_limit_bytes",
-    "cgroup_memory_usage_bytes", "cgroup_oom_kills_total", "config_threads", "listener_backlog",
-    "listener_backlog_limit", "listener_drops_total", "proxy_queue_seconds",
+    "cgroup_memory_usage_bytes", "cgroup_oom_kills_total", "config_max_workers", "config_threads",
+    "config_workers", "listener_backlog", "listener_backlog_limit", "listener_drops_total",
+    "proxy_queue_seconds",
     "request_cpu_seconds_total", "request_queue_seconds", "saturated_seconds_total",
     "thread_busy_seconds_total", "threads", "worker_cpu_seconds_total",
-    "worker_proportional_memory_bytes", "worker_up",
+    "worker_proportional_memory_bytes", "worker_runqueue_wait_seconds_total", "worker_up",
+    "workers_target",
 )  # fmt: skip
 _ERRORS: Final = labels.CODE_CLASSES.index("5xx")
 
@@ -96,6 +98,8 @@ def moment_of(families: Families, fleet: FleetReading) -> Moment:
             if not sample.name.endswith("_bucket"):
                 series = page.setdefault(sample.name, {(): 0.0})
                 series[()] += sample.value
+    for sample in families.samples("build_info"):  # its labels are what it says
+        page[sample.name] = {tuple(sorted(sample.labels.items())): sample.value}
     classes = dict.fromkeys(labels.CODE_CLASSES, 0.0)
     durations = [0.0] * (len(labels.DURATION_BOUNDS) + 1)
     for key, cells in fleet.durations.items():

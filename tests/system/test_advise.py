@@ -74,8 +74,7 @@ def test_it_has_nothing_to_say_of_a_calm_server(serve: Servers) -> None:
 def test_it_asks_for_threads_where_they_wait(serve: Servers) -> None:
     server = serve("behaviours:app", workers=1, threads=2, metrics=True)
     with asking(server, "/sleep?s=0.05", 8):
-        said = advice(server)
-    assert said.startswith("threads: ")
+        said = said_of(server, "threads")
     assert "raise --threads from 2 to" in said
 
 

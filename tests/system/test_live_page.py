@@ -180,6 +180,10 @@ def test_a_reload_shows_workers_come_and_go(server: Server, visit: Visit) -> Non
     visit.wait("() => /[1-9]\\d* ok/.test(document.querySelector('#events').innerText)")
     visit.wait("() => document.querySelectorAll('#grid tbody tr').length === 2")
     assert visit.page.evaluate("() => kept[0].at") == begun
+    visit.wait(
+        "() => document.querySelector('#cards article:nth-child(9) .value span').textContent"
+        " === String(kept.reduce((sum, one) => sum + (one.exits || 0), 0))"
+    )
     # The exporter was replaced with them; what was asked on its way out may have failed.
     visit.wait("() => !document.querySelector('#lost').textContent")
     visit.complaints.clear()

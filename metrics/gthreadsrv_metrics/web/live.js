@@ -136,7 +136,8 @@ const CARDS = [
   },
   {
     title: "Workers ended", series: ["exits"], top: 1, write: digits, bars: true,
-    value: (s) => [s.exits.reduce((sum, one) => sum + one.recent, 0).toLocaleString("en"), "in two minutes"],
+    // As drawn: an exporter that a reload or an upgrade has replaced knows less than this page.
+    value: (s) => [s.history.exits.reduce((sum, ended) => sum + (ended || 0), 0).toLocaleString("en"), "in two minutes"],
     about: (s) => {
       const recent = s.exits.filter((one) => one.recent);
       return recent.map((one) => `${one.recent} ${one.reason.replace(/_/g, " ")}`).join(", ");
@@ -352,7 +353,8 @@ function showHeader(state) {
   ]);
   const counts = states.filter(([count], index) => count || !index).map(([count, name]) => `${count} ${name}`);
   const wanted = state.workers_wanted;
-  say($("fleet"), `${plural(wanted, "worker")} wanted, ${counts.join(", ")} · up ${life(state.up_s)}`);
+  const bounds = state.workers_most > state.workers_least ? ` (${state.workers_least}:${state.workers_most})` : "";
+  say($("fleet"), `${plural(wanted, "worker")} wanted${bounds}, ${counts.join(", ")} · up ${life(state.up_s)}`);
   say($("updated"), clock(state.now));
   document.title = `${state.not_ready ? "✕" : "✓"} ${state.busy}/${state.threads} busy · gthreadsrv`;
 }

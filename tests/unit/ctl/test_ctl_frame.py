@@ -86,10 +86,10 @@ LATER = page(
 )
 
 
-def shown(found: Frame, trouble: str = "") -> str:
-    """As a terminal of 120 columns shows it, without colours."""
+def shown(found: Frame, trouble: str = "", width: int = 120) -> str:
+    """As a terminal of so many columns shows it, without colours."""
     out = io.StringIO()
-    Console(file=out, width=120, color_system=None).print(draw(found, "127.0.0.1:9180", trouble))
+    Console(file=out, width=width, color_system=None).print(draw(found, "127.0.0.1:9180", trouble))
     return out.getvalue()
 
 
@@ -161,6 +161,16 @@ def test_the_picture_has_a_square_for_each_thread() -> None:
         "0", "■■■■", "100%", "10.0", "0.75", "2s", "90", "MiB", "1h00m", "3", "0s",
     ]  # fmt: skip
     assert lines[6].split()[:4] == ["1", "■···", "6%", "3.5"]
+
+
+def test_a_narrow_terminal_has_more_lines_and_whole_facts() -> None:
+    lines = shown(frame(LATER, WALL, Before(EARLIER, 2.0)), width=60).splitlines()
+    assert [line.rstrip() for line in lines[1:5]] == [
+        "requests 12.0/s   5xx 2.0/s   threads 5/8   busy 95%",
+        "queue 100 ms   duration 517 ms",
+        "workers 2/3 (2:8) booting 1   memory 130 MiB of 512 MiB",
+        "CPU 0.75   exits crash 1",
+    ]
 
 
 def test_many_threads_are_a_bar_with_its_numbers() -> None:

@@ -80,6 +80,44 @@ def test_busy_interpreters_should_be_more_workers() -> None:
     assert "--workers from 2 to 3" in advice.text
 
 
+def test_threads_that_are_seldom_free_are_said_to_be_short_only_where_they_are_full() -> None:
+    """A worker of one thread has none free whenever it works, and nobody waits for that."""
+    one = {"worker_up": 2, "threads": 2, "config_threads": 1}
+    half = {"thread_busy_seconds_total": 10, "saturated_seconds_total": 10}
+    assert limits(**one, **half) == []
+    full = {"thread_busy_seconds_total": 19, "saturated_seconds_total": 19}
+    [advice] = advise(window(**one, **full))
+    assert advice.text.startswith("hardly a thread is ever free")
+    [advice] = advise(window(**one, **full, request_queue_seconds_sum=300))
+    assert advice.text.startswith("requests wait")
+
+
+def test_a_sync_worker_is_not_told_to_have_more_threads() -> None:
+    """It has one, whatever --threads says."""
+    sync = window(**WAITING, worker_up=4, threads=4, config_threads=1)
+    after = {**sync.after, "gthreadsrv_build_info": {(("worker_class", "sync"),): 1.0}}
+    [advice] = advise(Window({}, after, SECONDS, CORES))
+    assert "--worker-class gthread with --threads 6" in advice.text
+
+
+def test_a_range_of_workers_is_widened_where_it_is_used_up() -> None:
+    """Below its end the server adds workers by itself."""
+    few = {"worker_up": 2, "threads": 8, "config_threads": 4, "config_workers": 1}
+    busy = {"worker_cpu_seconds_total": 19.5, "request_cpu_seconds_total": 19}
+    asked = {**WAITING, **few, **busy, "workers_target": 2}
+    assert limits(**asked, config_max_workers=4) == []
+    [advice] = advise(window(**asked, config_max_workers=2))
+    assert "--workers from 1:2 to 1:3" in advice.text
+
+
+def test_workers_of_a_reload_are_not_counted_twice() -> None:
+    """While both generations are there, what is wanted is what was set."""
+    both = {"worker_up": 4, "threads": 16, "config_threads": 4, "workers_target": 2}
+    busy = {"worker_cpu_seconds_total": 33, "request_cpu_seconds_total": 33}
+    [advice] = advise(Window({}, window(**WAITING, **both, **busy).after, SECONDS, 8.0))
+    assert "--workers from 2 to 5" in advice.text
+
+
 def test_a_full_cpu_is_not_mended_by_settings() -> None:
     assert limits(**WAITING, worker_cpu_seconds_total=39) == ["cpu"]
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gthreadsrv_metrics import advice, live_feed, wsgi_app
+from gthreadsrv_metrics.collector import MultiprocessCollector
 from gthreadsrv_metrics.exporter import make_app
 from gthreadsrv_metrics.exposition import negotiate, render
 from gthreadsrv_metrics.live import live_state
@@ -223,6 +224,14 @@ def test_workers_that_boot_leave_or_are_silent(world: World) -> None:
     assert [one["generation"] for one in workers] == [1, 2, 1]
 
 
+def test_the_bounds_of_autoscaling_are_told(world: World) -> None:
+    """Beside the number that is wanted now."""
+    config = {**dict.fromkeys(world_config(), 1.0), "workers": 2.0, "max_workers": 8.0}
+    world.master.set_config(config)
+    state = Viewer(world).look()
+    assert (state["workers_least"], state["workers_most"]) == (2, 8)
+
+
 def test_a_server_that_is_not_ready_says_why(world: World) -> None:
     """The reason that /readyz gives."""
     assert Viewer(world).look()["not_ready"] == ""
@@ -246,22 +255,29 @@ def test_a_board_without_any_worker(tmp_path: Path) -> None:
 class Watched(dict[str, Mapping[Any, float]]):
     """A page that notes what is asked of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[str, float] = {}) -> None:  # noqa: B006  (read only)
         super().__init__()
+        self.known = known
         self.asked: set[str] = set()
 
     def get(self, name: str, default: Any = None) -> Any:
         self.asked.add(name)
-        return {(): 1.0} if "limit" in name else default
+        value = self.known.get(name.removeprefix("gthreadsrv_"))
+        return default if value is None else {(): value}
 
 
 def test_moments_hold_all_that_the_advice_asks_for() -> None:
     """A name that is missing would be advice from zeros."""
-    page = Watched()
+    page = Watched({"cgroup_memory_limit_bytes": 1.0, "listener_backlog_limit": 1.0})
     advice.advise(advice.Window(page, page, 10.0, 2.0))
     held = {f"gthreadsrv_{name}{end}" for name in TOTALS for end in ("", "_sum", "_count")}
     assert page.asked <= held
     assert len(page.asked) > 10
+    waiting = {"request_queue_seconds_count": 1.0, "request_queue_seconds_sum": 1.0}
+    for cpu_s, workers in ((0.0, 0.0), (9.0, 1.0)):  # for threads, and for the interpreter
+        page = Watched({"worker_cpu_seconds_total": cpu_s, "worker_up": workers, **waiting})
+        assert advice.advise(advice.Window({}, page, 10.0, 2.0)), "there is something to say"
+        assert page.asked <= held | {"gthreadsrv_build_info"}
 
 
 def full_page(world: World) -> dict[str, Any]:
@@ -270,8 +286,12 @@ def full_page(world: World) -> dict[str, Any]:
     return parse_page(page.decode())
 
 
-def test_the_advice_is_that_of_gthreadsrvctl(world: World) -> None:
+@pytest.mark.parametrize("worker_class", ["gthread", "sync"])
+def test_the_advice_is_that_of_gthreadsrvctl(world: World, worker_class: str) -> None:
     """From totals as from the whole page: the same texts, the same numbers."""
+    build = {**world.sources.build, "worker_class": worker_class}
+    world.sources = dataclasses.replace(world.sources, build=build)
+    world.collector = MultiprocessCollector(world.board, world.sources)
     viewer = Viewer(world)
     before = full_page(world)
     viewer.look()
@@ -286,6 +306,7 @@ def test_the_advice_is_that_of_gthreadsrvctl(world: World) -> None:
     cores = world.sources.cores
     wanted = advice.advise(advice.Window(before, full_page(world), 10.0, cores))
     assert [one.limit for one in wanted] == ["threads"]
+    assert ("--worker-class gthread" in wanted[0].text) == (worker_class == "sync")
     assert state["advice"] == {
         "seconds": 10,
         "found": [
