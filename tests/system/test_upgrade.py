@@ -377,3 +377,17 @@ def test_logrotate_loses_no_line(serve: Servers) -> None:
     for word, count in (("before", 20), ("after", fetched)):
         assert all(f'?{word}={n}"' in lines or f"{word}={n}" in lines for n in range(count))
         assert lines.count(f"{word}=") == count
+
+
+def test_usr2_before_the_first_worker_serves(serve: Servers) -> None:
+    """Both masters boot side by side; the old one's being ready is no news to the new one."""
+    write_app(serve.folder, "import time; time.sleep(2); ANSWER = b'here'")
+    server = serve("changing:app", "--chdir", str(serve.folder), metrics=True)
+    server.wait_log("listening", 2)
+    new = upgrade(server)
+    wait_workers(server, server.pid, 1)
+    wait_workers(server, new, 1)
+    server.wait_log("metrics port taken over", pid=new)
+    assert left(server, signal.SIGTERM) == 0
+    assert server.get("/").body == b"here"
+    end(new)
