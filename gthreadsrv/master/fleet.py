@@ -122,7 +122,10 @@ class Fleet:
             return
         worker.ready_at = now
         self.registry.move(worker, WorkerState.READY)
-        if self.plan.booted(worker.revision):
+        before = self.plan.committed
+        self.plan.booted(worker.revision)
+        # The first ones have them since the start, and may have been told another size since.
+        if self.plan.committed != before:
             self._adopt_bounds(self._terms[self.plan.committed])
 
     def retire(self, worker: Worker, reason: RetireReason) -> None:

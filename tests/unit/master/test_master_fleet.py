@@ -555,3 +555,15 @@ def test_workers_no_longer_wanted_leave_no_reason_behind() -> None:
     fleet.fleet.resize(1)
     fleet.die(fleet.ready[0])
     assert [step.reason for step in fleet.spawned] == ["respawn"]
+
+
+def test_a_size_asked_for_before_the_first_boot_stays() -> None:
+    """TTIN while the first worker boots is no less an order than afterwards."""
+    fleet = Simulation(target=1)
+    fleet.turn()
+    fleet.fleet.resize(2)
+    fleet.turn()
+    first, second = fleet.booting
+    fleet.boot(first)
+    fleet.boot(second)
+    assert len(fleet.ready) == 2
