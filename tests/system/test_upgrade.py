@@ -391,3 +391,22 @@ def test_usr2_before_the_first_worker_serves(serve: Servers) -> None:
     assert left(server, signal.SIGTERM) == 0
     assert server.get("/").body == b"here"
     end(new)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTTIN])
+def test_signals_reach_a_new_master_that_has_just_been_executed(
+    serve: Servers, number: signal.Signals
+) -> None:
+    """A log rotation in that moment neither ends it nor stops it: it gets to it once it can."""
+    server = serve("behaviours:app")
+    server.wait_workers(1)
+    server.send_signal(signal.SIGUSR2)
+    [line] = server.wait_log("upgrading")
+    new = int(line["new_pid"])
+    # A new command line: it is executed. Its handlers take far longer.
+    wait_until(lambda: b"-m\0gthreadsrv\0" in Path(f"/proc/{new}/cmdline").read_bytes())
+    os.kill(new, number)
+    assert new_master(server) == new
+    if number is signal.SIGTTIN:
+        wait_workers(server, new, 2)
+    end(new)
