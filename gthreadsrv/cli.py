@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from gthreadsrv import sizing
-from gthreadsrv.errors import AppLoadError, GthreadsrvError
+from gthreadsrv.errors import ConfigError, GthreadsrvError
 from gthreadsrv.net.activation import Activated, activated
 from gthreadsrv.settings import Loaded, Origin, Source, load
 from gthreadsrv.started import Started, take_note
@@ -90,10 +90,17 @@ def _examine(loaded: Loaded) -> int:
 
         sys.stdout.write(show(settings, loaded.origins))
     if settings.check_config:
+        from gthreadsrv import log
+        from gthreadsrv.http.parser import load_parser
         from gthreadsrv.settings.surroundings import enter
         from gthreadsrv.wsgi.load import load_app
 
         enter(settings)
+        log.check(settings)
+        try:
+            load_parser(settings.http_parser)
+        except ValueError as error:
+            raise ConfigError(f"http_parser: {error}") from None
         if settings.is_ssl:
             from gthreadsrv.net.tls import make_context
 
@@ -129,6 +136,6 @@ def _serve(
 
 
 def _complain(error: GthreadsrvError) -> None:
-    if isinstance(error, AppLoadError) and error.traceback:
-        sys.stderr.write(error.traceback)
+    # Of the operator's own code: the application's, or a hook's.
+    sys.stderr.write(error.traceback)
     sys.stderr.write(f"gthreadsrv: error: {error}\n")

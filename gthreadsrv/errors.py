@@ -9,9 +9,13 @@ from __future__ import annotations
 
 
 class GthreadsrvError(Exception):
-    """Base of the errors a person is told about; `str()` is one line, `exit_code` is ours."""
+    """Base of the errors a person is told about; `str()` is one line, `exit_code` is ours.
+
+    `traceback` holds the text of an exception of the operator's own code, where there was one.
+    """
 
     exit_code = 1
+    traceback = ""
 
 
 class ConfigError(GthreadsrvError):

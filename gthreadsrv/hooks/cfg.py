@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gthreadsrv.net.address import FdAddress, TcpAddress, parse_bind
 from gthreadsrv.settings.gunicorn import FOREIGN_BY_NAME
 from gthreadsrv.settings.hooks import HOOKS_BY_NAME
+from gthreadsrv.settings.model import WorkerRange
 from gthreadsrv.settings.table import BY_FILE_NAME, BY_NAME
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Cfg:
 def _as_gunicorn_has_it(value: object) -> object:
     if isinstance(value, tuple):
         return list(value)
+    if isinstance(value, WorkerRange):  # files divide pools by it
+        return value.most
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value

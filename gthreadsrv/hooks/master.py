@@ -73,6 +73,11 @@ class MasterHooks:
         self.server.num_workers = new
         self._tell("nworkers_changed", self.server, new, old)
 
+    def sized(self, now: int) -> None:
+        """So many workers are wanted in the end, whatever a reload has announced."""
+        if now != self.server.num_workers:
+            self.resized(now, self.server.num_workers)
+
     def executing(self) -> None:
         """In the child that is about to become the next master."""
         tell(self._hooks, "pre_exec", self.server)

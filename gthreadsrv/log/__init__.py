@@ -3,10 +3,19 @@
 from gthreadsrv.log.setup import (
     access_log,
     bind_process,
+    check,
     close_access_log,
     configure,
     get_logger,
     reopen,
 )
 
-__all__ = ["access_log", "bind_process", "close_access_log", "configure", "get_logger", "reopen"]
+__all__ = [
+    "access_log",
+    "bind_process",
+    "check",
+    "close_access_log",
+    "configure",
+    "get_logger",
+    "reopen",
+]

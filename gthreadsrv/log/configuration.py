@@ -6,11 +6,13 @@ then, because what it takes of the standard library costs a start more than all 
 
 from __future__ import annotations
 
+import configparser
 import json
 import logging
 import logging.config
 import os
 import socket
+from contextlib import contextmanager
 from logging.handlers import SysLogHandler
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +20,8 @@ from gthreadsrv.errors import ConfigError
 from gthreadsrv.log.logged import ACCESS, ERROR
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gthreadsrv.settings.model import Settings
 
 # What gunicorn assumes where a configuration says nothing.
@@ -49,22 +53,11 @@ _ASSUMED: Final[dict[str, Any]] = {
 
 def apply(settings: Settings) -> None:
     """Configure Python's logging; ConfigError where the configuration is wrong."""
-    name = (
-        "logconfig_dict"
-        if settings.logconfig_dict
-        else "logconfig_json"
-        if settings.logconfig_json
-        else "logconfig"
-    )
-    try:
+    with _named(settings):
         if settings.logconfig_dict:
             logging.config.dictConfig({**_ASSUMED, **settings.logconfig_dict})
         elif settings.logconfig_json:
-            with open(settings.logconfig_json, encoding="utf-8") as file:
-                said = json.load(file)
-            if not isinstance(said, dict):
-                raise ValueError("it is not a JSON object")
-            logging.config.dictConfig({**_ASSUMED, **said})
+            logging.config.dictConfig({**_ASSUMED, **_from_json(settings.logconfig_json)})
         elif settings.logconfig:
             # Without this, a file that is not there is "invalid" to some Pythons.
             os.stat(settings.logconfig)
@@ -74,6 +67,38 @@ def apply(settings: Settings) -> None:
                 defaults={"__file__": settings.logconfig, "here": here},
                 disable_existing_loggers=False,
             )
+
+
+def check(settings: Settings) -> None:
+    """ConfigError where a file cannot be read; handlers, which open files, are not made."""
+    with _named(settings):
+        if settings.logconfig_json and not settings.logconfig_dict:
+            _from_json(settings.logconfig_json)
+        elif settings.logconfig and not settings.logconfig_dict:
+            with open(settings.logconfig, encoding="utf-8") as file:
+                configparser.ConfigParser().read_file(file)
+
+
+def _from_json(path: str) -> dict[str, Any]:
+    with open(path, encoding="utf-8") as file:
+        said = json.load(file)
+    if not isinstance(said, dict):
+        raise ValueError("it is not a JSON object")  # noqa: TRY004  for the one line
+    return said
+
+
+@contextmanager
+def _named(settings: Settings) -> Iterator[None]:
+    """What is raised within it becomes one line about the setting that counts."""
+    name = (
+        "logconfig_dict"
+        if settings.logconfig_dict
+        else "logconfig_json"
+        if settings.logconfig_json
+        else "logconfig"
+    )
+    try:
+        yield
     # It names classes of the operator's choice, which may raise anything.
     except Exception as error:  # noqa: BLE001  becomes the one line for the user
         raise ConfigError(f"{name}: {_reasons(error)}; correct the logging configuration") from None

@@ -24,6 +24,7 @@ from structlog.processors import ExceptionRenderer
 
 from gthreadsrv.errors import ConfigError
 from gthreadsrv.log.access import AccessLog
+from gthreadsrv.log.atoms import compile_format
 from gthreadsrv.log.capture import capture, recapture
 from gthreadsrv.log.logfile import LogFile
 from gthreadsrv.log.logged import (
@@ -118,6 +119,19 @@ def configure(settings: Settings) -> None:
     if output.access is not None and output.access.unknown:
         atoms = " ".join(f"%({name})s" for name in output.access.unknown)
         output.emit("warning", {"event": "unknown atoms in access_log_format", "atoms": atoms})
+
+
+def check(settings: Settings) -> None:
+    """ConfigError for what `configure` would refuse, as far as nothing has to be opened."""
+    if settings.accesslog is not None or settings.syslog or wanted(settings):
+        try:
+            compile_format(settings.access_log_format)
+        except ValueError as error:
+            raise ConfigError(f"access_log_format: {error}") from None
+    if wanted(settings):
+        from gthreadsrv.log.configuration import check as check_configuration
+
+        check_configuration(settings)
 
 
 def _connect(output: _Output, settings: Settings) -> None:

@@ -13,8 +13,7 @@ from traceback import format_exc
 from typing import TYPE_CHECKING, Final
 
 from gthreadsrv import log as logs
-from gthreadsrv.errors import AppLoadError, GthreadsrvError, StopRequestedError
-from gthreadsrv.hooks.calling import HookError
+from gthreadsrv.errors import GthreadsrvError, StopRequestedError
 from gthreadsrv.master.changes import Changes
 from gthreadsrv.master.exits import BOOT_FAILED_EXIT_CODE
 from gthreadsrv.master.reap import reap
@@ -120,7 +119,9 @@ class Arbiter:
                 self._exporter.hear(pid, now)
             self._reap(now)
             self._handover.hear(now, running=self._running)
-            if self._running and self._changes.news(self._workers.changed_code()):
+            news = self._changes.news(self._workers.changed_code())
+            # Workers that were sent away come back with the code of that time anyway.
+            if news and self._running and not self._handover.retired:
                 self._reload(now)
             if self._shutdown.tick(now, graceful_timeout_s=self._settings.graceful_timeout):
                 self._enter_phase(now)
@@ -187,6 +188,7 @@ class Arbiter:
         if self._target != self._workers.fleet.target:
             self._target = self._workers.fleet.target
             self._board.set_target_workers(self._target)
+            self._hooks.sized(self._target)
         reload = self._workers.fleet.plan.phase
         state = _TITLES[reload] if self._running else self._shutdown.phase.value
         if self._running and self._handover.retired:
@@ -238,6 +240,8 @@ class Arbiter:
                 # A terminal tells the program in its foreground by it that its size has changed.
                 if running and not in_foreground():
                     self._handover.retire()
+                    # Nobody is left to try a new revision with: it waits for HUP.
+                    self._notifier.reloaded(now)
             case signal.SIGHUP if running:
                 self._handover.restore()
                 self._reload(now)
@@ -252,13 +256,17 @@ class Arbiter:
         fleet = self._workers.fleet
         target = fleet.target + change
         bounds = fleet.bounds
+        ranged = bounds.least < bounds.most
+        if self._handover.retired and (ranged or change < 0):
+            log.info("the number of workers stays", detail="HUP brings the workers back")
+            return
         if target < 1:
             log.info("the last worker stays")
             return
         if target + 2 > self._workers.board.slots:
             log.warning("no room for more workers", workers=fleet.target)
             return
-        if bounds.least < bounds.most and not bounds.least <= target <= bounds.most:
+        if ranged and not bounds.least <= target <= bounds.most:
             log.info(
                 "the number of workers stays",
                 workers=fleet.target,
@@ -313,8 +321,7 @@ class Arbiter:
             self._restore(before)
             return
         except GthreadsrvError as error:
-            trace = error.traceback if isinstance(error, (AppLoadError, HookError)) else ""
-            self._reload_refused(before, str(error), trace, now)
+            self._reload_refused(before, str(error), error.traceback, now)
             return
         # The configuration file is somebody's program: whatever it does, the server goes on.
         except BaseException as error:  # noqa: BLE001
@@ -338,7 +345,7 @@ class Arbiter:
     def _reload_refused(self, before: RevisionPair, why: str, trace: str, now: float) -> None:
         self._board.reloaded(False, time.time())
         self._restore(before)
-        self._notifier.ready(now)
+        self._notifier.reloaded(now)
         fields = {"exception": trace.rstrip("\n")} if trace else {}
         log.error("reload failed", detail=f"{why}; the old settings and workers go on", **fields)
 
@@ -346,7 +353,7 @@ class Arbiter:
         """Its first worker could not boot, as the log already tells."""
         self._board.reloaded(False, time.time())
         self._restore(self._pairs[self._workers.fleet.plan.committed])
-        self._notifier.ready(now)
+        self._notifier.reloaded(now)
         log.error("reload failed", revision=revision, detail="the old workers go on")
 
     def _restore(self, pair: RevisionPair) -> None:
@@ -356,10 +363,13 @@ class Arbiter:
             log.error(  # noqa: TRY400  the reason says it all
                 "old settings only partly restored", detail=str(error)
             )
+        for listener in (*pair.workers.listeners, *pair.exporter.listeners):
+            listener.set_backlog(pair.settings.backlog)
         self._hooks.adopt(pair.settings, pair.workers.app, pair.workers.listeners)
+        self._hooks.sized(self._workers.fleet.target)
         self._show_settings(pair)
 
     def _reload_succeeded(self, revision: int, now: float) -> None:
         self._board.reloaded(True, time.time())
-        self._notifier.ready(now)
+        self._notifier.reloaded(now)
         log.info("reloaded", revision=revision)

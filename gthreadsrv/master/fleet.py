@@ -97,6 +97,7 @@ class Fleet:
         self.plan = ReloadPlan()
         self.backoff = Backoff()
         self.target = terms.least
+        self._widest = terms.least  # the largest target of which somebody may still be leaving
         self._terms = {0: terms}
         self._heartbeat = heartbeat
         self._reasons: list[SpawnReason] = ["boot"] * terms.least
@@ -121,7 +122,10 @@ class Fleet:
             return
         worker.ready_at = now
         self.registry.move(worker, WorkerState.READY)
-        if self.plan.booted(worker.revision):
+        before = self.plan.committed
+        self.plan.booted(worker.revision)
+        # The first ones have them since the start, and may have been told another size since.
+        if self.plan.committed != before:
             self._adopt_bounds(self._terms[self.plan.committed])
 
     def retire(self, worker: Worker, reason: RetireReason) -> None:
@@ -161,13 +165,15 @@ class Fleet:
         in_use = {self.plan.committed, *(worker.revision for worker in self.registry)}
         self._terms = {number: t for number, t in self._terms.items() if number in in_use}
         self._terms[revision] = terms
-        if self.plan.phase is Phase.FIRST_BOOT:
+        # Where nobody is wanted there is nobody to try it with.
+        if self.plan.phase is Phase.FIRST_BOOT or (not terms.most and self.plan.booted(revision)):
             self._adopt_bounds(terms)
         return revision
 
     def resize(self, target: int) -> None:
         """Want so many workers, until the next reload says otherwise."""
         self._reasons += ["scale_up"] * (target - self.target)
+        del self._reasons[max(0, target - len(self.registry.active())) :]
         self.target = target
 
     def stop(self, now: float, grace_s: float, *, quick: bool) -> list[Step]:
@@ -309,11 +315,14 @@ class Fleet:
         return wanted
 
     def _fill(self, now: float, steps: list[Step]) -> None:
+        leaving = self.registry.in_state(WorkerState.DRAINING)
+        self._widest = max(self._widest, self.target) if leaving else self.target
         count = self._short()
         if count == 0 or self.backoff.retry_at > now:
             return
         # Spares: one for a replacement, and some for workers that still finish long requests.
-        limit = self.target + 1 + max(1, self.target // 2)
+        # As many as at the largest size they may be of: a fleet that has shrunk need not wait.
+        limit = self._widest + 1 + max(1, self._widest // 2)
         if self.target == len(self.registry.active()):
             self._reasons = [self._replacement_reason()]
         otherwise: SpawnReason = "respawn"

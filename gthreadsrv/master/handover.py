@@ -168,7 +168,9 @@ class Handover:
         if serves and not self._said_ready:
             self._said_ready = True
             self._notifier.ready(now)
-            self._succession.say(Event.READY)
+            # A successor that boots beside us has not asked.
+            if not self._succession.has_successor:
+                self._succession.say(Event.READY)
         if self._yielding and not self._exporter.fleet.registry.active():
             self._yielding = False
             self._succession.say(Event.YIELDED)

@@ -50,16 +50,23 @@ class Notifier:
             self._to = address
 
     def ready(self, now: float) -> None:
-        """The server serves, for the first time or after a reload, however that went."""
+        """The server serves."""
         self._ready = True
         if self._say("READY=1", f"STATUS={self._note_status(now)}"):
             self.deadline = now
 
     def reloading(self) -> None:
-        """A reload has begun; `ready` ends it."""
+        """A reload has begun; `reloaded` ends it. Before the first `ready` it is no news."""
+        if not self._ready:
+            return
         # By the time the manager tells whether this answers the reload that it has asked for.
         now_us = time.monotonic_ns() // 1000
         self._say("RELOADING=1", f"MONOTONIC_USEC={now_us}", "STATUS=reloading")
+
+    def reloaded(self, now: float) -> None:
+        """A reload is over, however it went; what has not been ready is not so by that."""
+        if self._ready:
+            self.ready(now)
 
     def stopping(self) -> None:
         """The server is on its way out."""

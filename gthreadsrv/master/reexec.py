@@ -7,11 +7,13 @@ is looked for anew, so whatever is installed under its name now is what starts.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING
 
 from gthreadsrv import log as logs
 from gthreadsrv.master import inheritance
+from gthreadsrv.master.signals import LATER
 from gthreadsrv.master.spawn import FAILED_EXIT_CODE, spawn
 from gthreadsrv.started import UPGRADE
 
@@ -62,6 +64,8 @@ def _execute(started: Started, told: str, fds: Sequence[int], before: Callable[[
         os.chdir(started.cwd)
         for fd in (*fds, *range(3, 3 + passed)):
             os.set_inheritable(fd, True)
+        # Without handlers of its own it would end by them, or stop: they wait until it takes them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, LATER)
         os.execve(started.argv[0], started.argv, environ)  # noqa: S606  no shell: that is the point
     except OSError as error:
         log.error(  # noqa: TRY400  the reason says it all

@@ -32,6 +32,8 @@ HANDLED: Final = (
     signal.SIGCHLD,
 )
 STOPPING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+# Orders that make sense only to a master that runs.
+LATER: Final = frozenset(HANDLED) - STOPPING - {signal.SIGCHLD}
 
 # Meant for the master, yet sent to whole process groups: a terminal that closes sends HUP, log
 # rotation USR1, an upgrade USR2. The default would kill a worker that has not set its own handlers

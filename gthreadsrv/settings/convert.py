@@ -221,7 +221,7 @@ def mapping(value: object) -> Mapping[str, object]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise ValueError(f"{value!r} is not a dictionary")  # noqa: TRY004
+        raise ValueError(f"{_kind(value)} is not a dictionary")  # noqa: TRY004
     return value
 
 
@@ -262,7 +262,9 @@ def many(
         elif isinstance(value, Sequence):
             items = value
         else:
-            raise ValueError(f"{value!r} is neither a text nor a list of texts")  # noqa: TRY004
+            # It may be a dictionary of secrets, which a line in the log must not show.
+            what = repr(value) if isinstance(value, (int, float)) else _kind(value)
+            raise ValueError(f"{what} is neither a text nor a list of texts")  # noqa: TRY004
         if separator:
             items = [
                 part.strip()
@@ -400,6 +402,10 @@ def account(value: object) -> str:
 def account_group(value: object) -> str:
     """A group of this system, by name or number."""
     return _known(value, "group", grp.getgrnam)
+
+
+def _kind(value: object) -> str:
+    return f"a value of type {type(value).__name__}"
 
 
 def _known(value: object, kind: str, look_up: Callable[[str], object]) -> str:

@@ -129,7 +129,8 @@ SHARED: dict[str, str] = {
     "wsgi_app": "",
     "bind": "",
     "backlog": "a kernel that caps it is warned of",
-    "workers": "not given: one for each CPU the container may use",
+    "workers": "not given: one for each CPU the container may use; of `2:8` hooks find the 8 in "
+    "`cfg.workers`",
     "worker_class": "`gthread` and `sync` (one thread); another is refused with what to do",
     "threads": "not given: by the CPUs",
     "worker_connections": "",

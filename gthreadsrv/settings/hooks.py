@@ -34,7 +34,8 @@ _GOES_ON = "logged; the server goes on"
 
 HOOKS: tuple[Hook, ...] = (
     Hook("nworkers_changed", ("server", "new", "old"),
-         "master: at the start (`old` is None), at `TTIN`, `TTOU` and each reload", _GOES_ON),
+         "master: at the start (`old` is None), at `TTIN`, `TTOU` and each reload; with "
+         "`--workers 2:8` at each step, too", _GOES_ON),
     Hook("on_starting", ("server",), "master: once, before it listens and before `--preload` "
          "imports", _NOT_STARTED),
     Hook("when_ready", ("server",), "master: once, when it listens, before the first worker",

@@ -377,3 +377,36 @@ def test_logrotate_loses_no_line(serve: Servers) -> None:
     for word, count in (("before", 20), ("after", fetched)):
         assert all(f'?{word}={n}"' in lines or f"{word}={n}" in lines for n in range(count))
         assert lines.count(f"{word}=") == count
+
+
+def test_usr2_before_the_first_worker_serves(serve: Servers) -> None:
+    """Both masters boot side by side; the old one's being ready is no news to the new one."""
+    write_app(serve.folder, "import time; time.sleep(2); ANSWER = b'here'")
+    server = serve("changing:app", "--chdir", str(serve.folder), metrics=True)
+    server.wait_log("listening", 2)
+    new = upgrade(server)
+    wait_workers(server, server.pid, 1)
+    wait_workers(server, new, 1)
+    server.wait_log("metrics port taken over", pid=new)
+    assert left(server, signal.SIGTERM) == 0
+    assert server.get("/").body == b"here"
+    end(new)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTTIN])
+def test_signals_reach_a_new_master_that_has_just_been_executed(
+    serve: Servers, number: signal.Signals
+) -> None:
+    """A log rotation in that moment neither ends it nor stops it: it gets to it once it can."""
+    server = serve("behaviours:app")
+    server.wait_workers(1)
+    server.send_signal(signal.SIGUSR2)
+    [line] = server.wait_log("upgrading")
+    new = int(line["new_pid"])
+    # A new command line: it is executed. Its handlers take far longer.
+    wait_until(lambda: b"-m\0gthreadsrv\0" in Path(f"/proc/{new}/cmdline").read_bytes())
+    os.kill(new, number)
+    assert new_master(server) == new
+    if number is signal.SIGTTIN:
+        wait_workers(server, new, 2)
+    end(new)

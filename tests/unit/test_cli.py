@@ -212,3 +212,48 @@ def test_the_command_line_imports_little() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--log-config", "absent.ini"], "logconfig"),
+        (["--log-config", "broken.ini"], "logconfig"),
+        (["--log-config-json", "absent.json"], "logconfig_json"),
+        (["--log-config-json", "broken.ini"], "logconfig_json"),
+        (["--access-logfile", "-", "--access-logformat", "%(no"], "access_log_format"),
+    ],
+)
+def test_check_config_finds_what_would_keep_the_server_from_starting(
+    words: list[str], name: str, tmp_path: Path
+) -> None:
+    """Logging is set up by the server alone, and is looked at all the same."""
+    (tmp_path / "good_app_for_test.py").write_text("def app(e, s): pass")
+    (tmp_path / "broken.ini").write_text("[loggers\n")
+    done = run("--check-config", *words, "good_app_for_test:app")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.startswith(f"gthreadsrv: error: {name}: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_hook_that_keeps_the_server_from_starting_shows_where(tmp_path: Path) -> None:
+    """Its traceback is the operator's own code, from the hook's first line on; then the line."""
+    (tmp_path / "good_app_for_test.py").write_text("def app(e, s): pass")
+    (tmp_path / "gthreadsrv.conf.py").write_text(
+        "def helper():\n    return {}['gone']\ndef on_starting(server):\n    helper()\n"
+    )
+    done = run("--bind", "127.0.0.1:0", "--metrics-bind", "off", "good_app_for_test:app")
+    lines = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert lines[-1].startswith("gthreadsrv: error: hook on_starting failed: KeyError: 'gone'")
+    assert "line 2, in helper" in done.stderr
+    assert "calling.py" not in done.stderr
+
+
+def test_check_config_misses_a_parser_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, before the application is imported."""
+    monkeypatch.setattr("gthreadsrv.http.parser.find_spec", lambda _name: None)
+    assert cli.main(["--check-config", "--http-parser", "httptools", "absent_for_test:app"]) == 2
+    assert capsys.readouterr().err.startswith("gthreadsrv: error: http_parser: the httptools")

@@ -12,11 +12,13 @@ from typing import Any, cast
 import pytest
 
 from gthreadsrv.hooks.calling import HookError, call, tell
+from gthreadsrv.hooks.cfg import Cfg
 from gthreadsrv.hooks.requests import Request, Response
 from gthreadsrv.hooks.views import App, Server, Worker
 from gthreadsrv.hooks.worker import WorkerHooks
 from gthreadsrv.http.request import RequestHead
 from gthreadsrv.settings import Settings
+from gthreadsrv.settings.model import WorkerRange
 
 
 def head(minor: int = 1, *headers: tuple[bytes, bytes]) -> RequestHead:
@@ -199,3 +201,9 @@ def test_an_exception_that_says_nothing_is_an_error_all_the_same() -> None:
     error = HookError("post_request", Mute())
     assert str(error) == "hook post_request failed: Mute; correct the configuration file"
     assert "Mute" in error.traceback
+
+
+def test_a_range_of_workers_is_a_number_to_hooks() -> None:
+    """`cfg.workers` is what files divide pools by: the most there may be."""
+    assert Cfg(Settings(workers=WorkerRange(2, 8))).workers == 8
+    assert Cfg(Settings(workers=3)).workers == 3

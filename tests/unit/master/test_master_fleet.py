@@ -507,3 +507,63 @@ def test_an_empty_fleet_is_possible() -> None:
     fleet.fleet.reload(fleet.terms(0))
     fleet.settle()
     assert len(fleet.fleet.registry) == 0
+
+
+def test_a_fleet_called_back_does_not_wait_for_those_sent_away() -> None:
+    """Eight that finish long requests hold their slots; the two wanted now get others at once."""
+    fleet = Simulation(target=2, most=8).start()
+    fleet.fleet.resize(8)
+    fleet.turn()
+    fleet.boot()
+    fleet.fleet.resize(0)
+    fleet.turn()
+    assert len(fleet.draining) == 8
+    fleet.fleet.resize(2)
+    fleet.turn()
+    assert [worker.slot for worker in fleet.booting] == [8, 9]
+    fleet.boot()
+    for _ in range(5):  # back and forth is bounded all the same
+        fleet.fleet.resize(0)
+        fleet.turn()
+        fleet.fleet.resize(2)
+        fleet.turn()
+    assert len(fleet.fleet.registry) <= 8 + 1 + 4
+    fleet.leave()
+    fleet.settle()
+    assert len(fleet.ready) == 2
+
+
+def test_a_revision_that_wants_nobody_is_in_force_at_once() -> None:
+    """There is no worker to try it with; nothing of the old one is kept for a way back."""
+    fleet = Simulation(target=1).start()
+    revision = fleet.fleet.reload(fleet.terms(0))
+    fleet.turn()
+    assert fleet.fleet.plan.committed == revision
+    assert (fleet.fleet.target, fleet.ready, fleet.booting) == (0, [], [])
+    assert fleet.reloads == [revision]
+    again = fleet.fleet.reload(fleet.terms(1))
+    fleet.fleet.resize(1)
+    fleet.turn()
+    fleet.boot()
+    assert [worker.revision for worker in fleet.ready] == [again]
+
+
+def test_workers_no_longer_wanted_leave_no_reason_behind() -> None:
+    """A crash long after a growth that was called off is not another step up."""
+    fleet = Simulation(target=1, most=8).start()
+    fleet.fleet.resize(6)
+    fleet.fleet.resize(1)
+    fleet.die(fleet.ready[0])
+    assert [step.reason for step in fleet.spawned] == ["respawn"]
+
+
+def test_a_size_asked_for_before_the_first_boot_stays() -> None:
+    """TTIN while the first worker boots is no less an order than afterwards."""
+    fleet = Simulation(target=1)
+    fleet.turn()
+    fleet.fleet.resize(2)
+    fleet.turn()
+    first, second = fleet.booting
+    fleet.boot(first)
+    fleet.boot(second)
+    assert len(fleet.ready) == 2

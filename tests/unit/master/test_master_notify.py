@@ -212,3 +212,17 @@ def test_only_the_foreground_of_a_terminal_is_resized(where: str, answer: str) -
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert done.stdout.strip() == answer
+
+
+def test_a_reload_before_anybody_has_served_says_nothing(
+    notify: Notify, manager: socket.socket
+) -> None:
+    """However it ends, the service has not started by it; afterwards READY ends each."""
+    notifier = notify({"NOTIFY_SOCKET": manager.getsockname()})
+    notifier.reloading()
+    notifier.reloaded(1.0)
+    assert heard(manager) == []
+    notifier.ready(2.0)
+    notifier.reloading()
+    notifier.reloaded(3.0)
+    assert [words[0] for words in heard(manager)] == ["READY=1", "RELOADING=1", "READY=1"]

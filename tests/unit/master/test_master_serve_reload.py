@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -190,3 +192,44 @@ def test_term_during_a_reload(start: Start) -> None:
     began = time.monotonic()
     assert master.stop() == 0
     assert time.monotonic() - began < 5
+
+
+def test_a_metrics_port_that_is_given_up_refuses(start: Start) -> None:
+    """A scraper is told at once that nobody answers, and does not wait in a queue."""
+    master = start(workers=1, metrics_bind="127.0.0.1:0")
+    master.wait_log("exporter ready")
+    [line] = [line for line in master.logged("listening") if line.get("metrics")]
+    host, _, port = str(line["listener"]).rpartition(":")
+    assert accepts((host, int(port)))
+    master.configure(metrics_bind="off")
+    master.send_signal(signal.SIGHUP)
+    master.wait_log("listener closed", listener=f"{host}:{port}")
+    assert not accepts((host, int(port)))
+    master.configure(metrics_bind=f"{host}:{port}")
+    master.send_signal(signal.SIGHUP)
+    master.wait_log("exporter ready", 2)
+    assert accepts((host, int(port)))
+    assert master.stop() == 0
+
+
+def test_a_refused_reload_leaves_the_queues_length(start: Start) -> None:
+    """listen(2) of the settings that were refused is taken back."""
+    master = start(workers=1, backlog=77)
+    master.wait_pids(1)
+    port = master.address()[1]
+
+    def length() -> str:
+        found = subprocess.run(
+            ["ss", "-Hltn", f"sport = :{port}"], capture_output=True, text=True, check=True
+        )
+        return found.stdout.split()[2]
+
+    if shutil.which("ss") is None:
+        pytest.skip("needs ss")
+    assert length() == "77"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        master.configure(backlog=5, metrics_bind=f"127.0.0.1:{taken.getsockname()[1]}")
+        master.send_signal(signal.SIGHUP)
+        master.wait_log("reload failed")
+    master.wait(lambda: length() == "77")
+    assert master.stop() == 0

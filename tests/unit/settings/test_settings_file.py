@@ -214,3 +214,16 @@ def _fault_without_app(folder: Path, text: str) -> str:
     with pytest.raises(ConfigError) as caught:
         load([], {}, str(folder))
     return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["raw_env", "raw_paste_global_conf", "logconfig_dict"])
+@pytest.mark.parametrize("value", ["{'PASSWORD': 'hunter2'}", "{'hunter2'}", "['hunter2']"])
+def test_a_wrong_value_that_may_be_a_secret_is_not_shown(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    """A dictionary where texts are wanted is an easy mistake, and its line goes to the log."""
+    if name == "logconfig_dict":
+        value = f"[{value}]"
+    line = fault(tmp_path, f"{name} = {value}")
+    assert line.startswith(f"{name}: ")
+    assert "hunter2" not in line
