@@ -91,13 +91,17 @@ def _examine(loaded: Loaded) -> int:
         sys.stdout.write(show(settings, loaded.origins))
     if settings.check_config:
         from gthreadsrv.settings.surroundings import enter
+        from gthreadsrv.worker.greenlets import become, check
         from gthreadsrv.wsgi.load import load_app
+
+        check(settings)
 
         enter(settings)
         if settings.is_ssl:
             from gthreadsrv.net.tls import make_context
 
             make_context(settings)
+        become(settings.worker_class)
         load_app(settings.app, settings.raw_paste_global_conf)
         sys.stdout.write(f"gthreadsrv: the settings are good and {settings.app} can be served\n")
     return 0

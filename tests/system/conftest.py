@@ -13,10 +13,14 @@ import pytest
 
 from tests.system.harness import Server
 
-# Every HTTP test runs on both parsers and on both kinds of socket.
+# Every HTTP test runs on both parsers and on both kinds of socket, and in greenlets.
 COMBINATIONS = [
-    (parser, transport) for parser in ("h11", "httptools") for transport in ("tcp", "unix")
+    (parser, transport, "gthread")
+    for parser in ("h11", "httptools")
+    for transport in ("tcp", "unix")
 ]
+GREEN_COMBINATIONS = [("httptools", "tcp", "gevent"), ("h11", "unix", "eventlet")]
+COMBINATIONS += GREEN_COMBINATIONS
 
 
 class Servers:
@@ -71,6 +75,7 @@ class Combination:
 
     parser: str
     transport: str
+    worker_class: str
     folder: Path
 
     @contextlib.contextmanager
@@ -80,8 +85,9 @@ class Combination:
         record = {"RECORD": str(self.folder / "record")}
         options["env"] = {**record, **options.get("env", {})}
         bind = (bind_for(self.transport, self.folder),)
+        args = ("--http-parser", self.parser, "--worker-class", self.worker_class, *args)
         try:
-            server = servers(app, "--http-parser", self.parser, *args, bind=bind, **options)
+            server = servers(app, *args, bind=bind, **options)
             server.wait_log("worker ready", options.get("workers", 1))
             yield server
         finally:
@@ -103,12 +109,9 @@ def serve(tmp_path: Path) -> Iterator[Servers]:
         servers.finish()
 
 
-@pytest.fixture(
-    scope="module", params=COMBINATIONS, ids=[f"{parser}-{kind}" for parser, kind in COMBINATIONS]
-)
+@pytest.fixture(scope="module", params=COMBINATIONS, ids=["-".join(each) for each in COMBINATIONS])
 def combination(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Combination:
     """Each parser on each kind of socket."""
-    parser, transport = request.param
-    return Combination(parser, transport, tmp_path_factory.mktemp("socket"))
+    return Combination(*request.param, tmp_path_factory.mktemp("socket"))

@@ -268,8 +268,8 @@ REFUSED = [
     (["--ready-max-saturation", "0"], "ready_max_saturation: '0' is not a share"),
     (["--ready-max-saturation", "1.1"], "allowed: a number above 0, 1 at most"),
     (
-        ["-k", "gevent"],
-        "worker_class: there is no worker class 'gevent' here, requests run in threads; leave",
+        ["-k", "tornado"],
+        "worker_class: there is no worker class 'tornado' here; leave",
     ),
     (["--http-parser", "slow"], "allowed: auto, h11 or httptools"),
     (["--log-level", "loud"], "allowed: debug, info, warning, error or critical"),
