@@ -90,7 +90,7 @@ class _Eventlet:
     def __init__(self) -> None:
         with warnings.catch_warnings():
             # Its advice to use something else is the README's as well, and no line for a log.
-            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore")
             import eventlet
             from eventlet import hubs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,6 +93,10 @@ class Combination:
             yield server
         finally:
             servers.finish()
+
+    def elsewhere(self, folder: Path) -> Combination:
+        """The same with another folder."""
+        return dataclasses.replace(self, folder=folder)
 
     def recorded(self) -> list[str]:
         """What the application has told in its record."""

@@ -22,9 +22,7 @@ def web(combination: Combination) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def strict(combination: Combination, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The same application behind wsgiref's validator, which raises on any fault of the server."""
-    other = Combination(
-        combination.parser, combination.transport, tmp_path_factory.mktemp("strict")
-    )
+    other = combination.elsewhere(tmp_path_factory.mktemp("strict"))
     with other.server("behaviours:checked") as server:
         yield server
 
