@@ -14,14 +14,26 @@ import pytest
 
 from tests.system.harness import Server
 
-# Every HTTP test runs on both parsers and on both kinds of socket, and in greenlets.
+# Every HTTP test runs on both parsers and on both kinds of socket.
 COMBINATIONS = [
     (parser, transport, "gthread")
     for parser in ("h11", "httptools")
     for transport in ("tcp", "unix")
 ]
-GREEN_COMBINATIONS = [("httptools", "tcp", "gevent"), ("h11", "unix", "eventlet")]
-COMBINATIONS += GREEN_COMBINATIONS
+# Those marked `greenlets` run on one more of each class that is named there.
+GREEN = {
+    "gevent": ("httptools", "tcp", "gevent"),
+    "eventlet": ("h11", "unix", "eventlet"),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes a `combination` on each."""
+    if "combination" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("greenlets")
+        found = COMBINATIONS + [GREEN[name] for name in (marker.args if marker else ())]
+        ids = ["-".join(each) for each in found]
+        metafunc.parametrize("combination", found, indirect=True, scope="module", ids=ids)
 
 
 class Servers:
@@ -114,7 +126,7 @@ def serve(tmp_path: Path) -> Iterator[Servers]:
         servers.finish()
 
 
-@pytest.fixture(scope="module", params=COMBINATIONS, ids=["-".join(each) for each in COMBINATIONS])
+@pytest.fixture(scope="module")
 def combination(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Combination:

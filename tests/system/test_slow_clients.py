@@ -12,6 +12,8 @@ from tests.system.client import Connection, build_request
 from tests.system.conftest import Combination
 from tests.system.harness import Server
 
+pytestmark = pytest.mark.greenlets("gevent")
+
 CLIENTS = 40
 # A request behind a held thread would wait for seconds; this is only slack for a busy machine.
 SOON_S = 1.5

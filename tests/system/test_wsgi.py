@@ -11,6 +11,8 @@ from tests.system.client import build_request, chunked
 from tests.system.conftest import Combination
 from tests.system.harness import Server, wait_until
 
+pytestmark = pytest.mark.greenlets("gevent")
+
 
 @pytest.fixture(scope="module")
 def web(combination: Combination) -> Iterator[Server]:
