@@ -181,7 +181,6 @@ class GreenThread(PoolThread):
 
     def interrupt(self, since: float) -> None:
         """See `PoolThread.interrupt`.  Reaches what waits in the hub; nothing else lets us run."""
-
         interruption, greenlet = self.service.interruption, self._greenlet
         self._hub.soon(lambda: interruption.throw(greenlet.throw, since))
 

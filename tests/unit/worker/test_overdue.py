@@ -35,7 +35,7 @@ class FakeThread:
         return sys._current_frames()[self.ident]
 
     def interrupt(self, since: float) -> None:
-        self.service.interrupt(self.ident, since)
+        self.service.interruption.send(self.ident, since)
 
 
 class Stage:
