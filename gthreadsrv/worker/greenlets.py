@@ -75,6 +75,9 @@ class _Gevent:
         self._monkey.patch_os()
         self._monkey.patch_signal()
         self._reinit()
+        # By itself gevent listens for the ends of children after its first fork: a child that was
+        # quicker was seen to be waited for without end (gevent 26.9, one process in ten).
+        self._get_hub().loop.install_sigchld()
 
     def wait(self, fd: int, timeout_s: float | None) -> None:
         try:
