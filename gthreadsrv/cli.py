@@ -93,7 +93,10 @@ def _examine(loaded: Loaded) -> int:
         from gthreadsrv import log
         from gthreadsrv.http.parser import load_parser
         from gthreadsrv.settings.surroundings import enter
+        from gthreadsrv.worker.greenlets import become, check
         from gthreadsrv.wsgi.load import load_app
+
+        check(settings)
 
         enter(settings)
         log.check(settings)
@@ -105,6 +108,7 @@ def _examine(loaded: Loaded) -> int:
             from gthreadsrv.net.tls import make_context
 
             make_context(settings)
+        become(settings.worker_class)
         load_app(settings.app, settings.raw_paste_global_conf)
         sys.stdout.write(f"gthreadsrv: the settings are good and {settings.app} can be served\n")
     return 0

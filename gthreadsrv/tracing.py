@@ -19,7 +19,7 @@ from gthreadsrv.log.context import is_sampled, parse_traceparent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["bind_traceparent", "listen_here"]
+__all__ = ["bind_traceparent", "listen_here", "renew"]
 
 _thread = threading.local()
 
@@ -49,3 +49,9 @@ def listen_here(note: Callable[[str, bool], bool]) -> None:
     ``note`` returns whether there is a request. The worker, once in each of its threads.
     """
     _thread.note = note
+
+
+def renew() -> None:
+    """Make it each greenlet's own: what `threading.local` is was replaced a moment ago."""
+    global _thread  # noqa: PLW0603
+    _thread = threading.local()

@@ -16,6 +16,7 @@ from gthreadsrv import __version__
 from gthreadsrv.errors import AppLoadError
 from gthreadsrv.http.parser import load_parser
 from gthreadsrv.sizing import read_cpus
+from gthreadsrv.worker.greenlets import prepared
 from gthreadsrv_metrics.scoreboard import Scoreboard
 from gthreadsrv_metrics.sources import ListenerSource, Sources
 
@@ -47,13 +48,15 @@ def exporter_board() -> Scoreboard:
 
 def exporter_settings(settings: Settings) -> Settings:
     """The server's settings with what belongs to the application taken out."""
+    # What a preloading master has replaced in the standard library is so in all its children.
+    prepares = settings.is_green and settings.preload_app
     return dataclasses.replace(
         settings,
         bind=(settings.metrics_bind,),
         workers=1,
         threads=THREADS,
         worker_connections=_CONNECTIONS,
-        worker_class="gthread",
+        worker_class=prepared() or (settings.worker_class if prepares else "gthread"),
         max_requests=0,
         accesslog=None,
         preload_app=False,

@@ -23,6 +23,8 @@ from gthreadsrv.master.pidfile import PidFile
 from gthreadsrv.net.listeners import Listener, SocketFile
 from gthreadsrv.net.tls import make_context
 from gthreadsrv.settings.surroundings import enter
+from gthreadsrv.worker.greenlets import check as check_greenlets
+from gthreadsrv.worker.greenlets import prepare as prepare_greenlets
 from gthreadsrv.wsgi.load import load_app
 from gthreadsrv_metrics import app_metrics
 from gthreadsrv_metrics.scoreboard import Scoreboard
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 # Room for growth by TTIN or a reload. It is address space, not memory: see the scoreboard.
 _LEAST_SLOTS: Final = 64
+_LEAST_GREEN_SLOTS: Final = 16
 _LEAST_THREADS: Final = 64
 _GROWTH: Final = 3
 
@@ -94,6 +97,7 @@ class Revisions:
 
         After an error `put_in_force` brings the settings before back.
         """
+        check_greenlets(settings)
         self._check_room(settings)
         self.put_in_force(settings)
         identity = resolve(settings)
@@ -239,6 +243,7 @@ class Revisions:
         self.install_app_metrics(None)
         app = self._app(settings)
         with self._signals.interruptible():
+            prepare_greenlets(settings.worker_class)
             app.wsgi()
         self._preloaded[settings.app] = app
         # Out of the collector's sight, the imported objects' pages stay shared with the workers:
@@ -249,10 +254,13 @@ class Revisions:
 
 
 def _scoreboard(settings: Settings, listeners: Sequence[Listener]) -> Scoreboard:
+    # A thousand greenlets need no room to grow, and address space is not free everywhere.
+    threads = settings.threads if settings.is_green else _GROWTH * settings.threads
+    least = _LEAST_GREEN_SLOTS if settings.is_green else _LEAST_SLOTS
     try:
         return Scoreboard(
-            max(_LEAST_SLOTS, _GROWTH * settings.most_workers),
-            max(_LEAST_THREADS, _GROWTH * settings.threads),
+            max(least, _GROWTH * settings.most_workers),
+            max(_LEAST_THREADS, threads),
             [str(listener.address) for listener in listeners],
         )
     except (OSError, OverflowError, ValueError):

@@ -7,7 +7,8 @@ nothing more to close than these lines. Not here: what the news means.
 from __future__ import annotations
 
 import math
-import select
+from select import POLLIN
+from select import poll as system_poll
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ class Switchboard:
     """Lines by pid. A line that has ended is no longer watched; reaping closes it."""
 
     def __init__(self, signals: SignalInbox) -> None:
-        self._poll = select.poll()
-        self._poll.register(signals, select.POLLIN)
+        self._poll = system_poll()
+        self._poll.register(signals, POLLIN)
         self._lines: dict[int, MasterChannel] = {}
         self._pids: dict[int, int] = {}  # by descriptor
 
@@ -30,11 +31,11 @@ class Switchboard:
         """Watch a new child's line."""
         self._lines[pid] = line
         self._pids[line.fileno()] = pid
-        self._poll.register(line, select.POLLIN)
+        self._poll.register(line, POLLIN)
 
     def watch(self, line: socket.socket) -> None:
         """Wake up for one more line, which its owner reads."""
-        self._poll.register(line, select.POLLIN)
+        self._poll.register(line, POLLIN)
 
     def unwatch(self, line: socket.socket) -> None:
         """No longer."""

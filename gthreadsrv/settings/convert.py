@@ -226,21 +226,25 @@ def mapping(value: object) -> Mapping[str, object]:
 
 
 def worker_class(value: object) -> str:
-    """Gthread or sync, also by gunicorn's names of those classes."""
+    """One of our classes, also by gunicorn's names of those."""
     name = value if isinstance(value, str) else getattr(value, "__qualname__", repr(value))
     word = name.strip().removeprefix("gunicorn.workers.").lower()
     if word in {"gthread", "gthread.threadworker", "threadworker"}:
         return "gthread"
     if word in {"sync", "sync.syncworker", "syncworker"}:
         return "sync"
+    if word in {"gevent", "ggevent.geventworker", "geventworker"}:
+        return "gevent"
+    if word in {"eventlet", "geventlet.eventletworker", "eventletworker"}:
+        return "eventlet"
     if "uvicorn" in word or "asgi" in word:
         raise ValueError(
             f"{name!r} serves ASGI and this server WSGI; wrap the application, as with "
             "a2wsgi.ASGIMiddleware, and leave worker_class out"
         )
     raise ValueError(
-        f"there is no worker class {name!r} here, requests run in threads; leave worker_class out "
-        "and raise threads"
+        f"there is no worker class {name!r} here; leave worker_class out and raise threads, or say "
+        "gevent"
     )
 
 

@@ -131,7 +131,8 @@ SHARED: dict[str, str] = {
     "backlog": "a kernel that caps it is warned of",
     "workers": "not given: one for each CPU the container may use; of `2:8` hooks find the 8 in "
     "`cfg.workers`",
-    "worker_class": "`gthread` and `sync` (one thread); another is refused with what to do",
+    "worker_class": "`gthread`, `sync` (one thread), `gevent` and `eventlet`; another is refused "
+    "with what to do",
     "threads": "not given: by the CPUs",
     "worker_connections": "",
     "max_requests": "the replacement serves before the worker leaves",

@@ -146,6 +146,11 @@ class Settings:
         return self.workers if isinstance(self.workers, int) else self.workers.most
 
     @property
+    def is_green(self) -> bool:
+        """Whether requests run in greenlets."""
+        return self.worker_class in {"gevent", "eventlet"}
+
+    @property
     def is_ssl(self) -> bool:
         """Whether the application's listeners speak TLS."""
         return self.certfile is not None or self.ssl_context is not None

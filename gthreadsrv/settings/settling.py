@@ -61,6 +61,10 @@ def settle(
 def _threads_of_sync(
     settings: Settings, origins: dict[str, Origin], warnings: list[str]
 ) -> Settings:
+    if settings.is_green and not settings.threads:
+        why = f"worker_class {settings.worker_class} has a greenlet for each of worker_connections"
+        origins["threads"] = Origin(Source.SIZING, why)
+        return dataclasses.replace(settings, threads=settings.worker_connections)
     if settings.worker_class != "sync":
         return settings
     if settings.threads > 1:

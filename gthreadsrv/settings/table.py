@@ -110,12 +110,15 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "threads", WORKERS, ("--threads",), "N", convert.whole_or("auto", 0, 1),
         f"{_POSITIVE}, or auto",
-        "threads in each worker: requests it works on at once [see Sizing]", show=auto,
+        "threads in each worker, or greenlets: requests it works on at once [see Sizing; of "
+        "greenlets as many as worker_connections]",
+        show=auto,
     ),
     Setting(
         "worker_class", WORKERS, ("-k", "--worker-class"), "CLASS",
-        convert.worker_class, "gthread or sync",
-        "gthread; sync is gthread with one thread",
+        convert.worker_class, "gthread, sync, gevent or eventlet",
+        "gthread: threads; sync: gthread with one thread; gevent, eventlet: greenlets, for "
+        "applications that mostly wait [see Worker classes]",
     ),
     Setting(
         "worker_connections", WORKERS, ("--worker-connections",), "N", convert.whole(1),

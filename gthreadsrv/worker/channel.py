@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import select
 import socket
 from dataclasses import dataclass
+from select import POLLIN
+from select import poll as system_poll
 from typing import Final, Literal, TypeAlias
 
 RetireReason: TypeAlias = Literal["max_requests", "max_lifetime", "max_rss", "request_timeout"]
@@ -88,8 +89,8 @@ class WorkerChannel:
 
     def master_gone(self) -> bool:
         """Whether the other end was closed, which only the master's death does."""
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
+        poll = system_poll()
+        poll.register(self._sock, POLLIN)
         if not poll.poll(0):
             return False
         try:

@@ -72,7 +72,8 @@ class CodeWatch:
 
     def _looks(self) -> Iterator[None]:
         engine = self._settings.reload_engine
-        if engine != "poll":
+        # Among greenlets watchfiles, which waits in C, would hold up all of them.
+        if engine != "poll" and not self._settings.is_green:
             if importlib.util.find_spec("watchfiles") is not None:
                 yield from self._notified()
             elif engine != "auto":

@@ -7,8 +7,9 @@ once more; the pool stops when no connection is left.
 
 from __future__ import annotations
 
-import select
 from math import inf
+from select import POLLIN
+from select import poll as system_poll
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -117,7 +118,7 @@ class Drain:
         """
         if not (self._orphaned or self._whole()):
             return True
-        poll = select.poll()
+        poll = system_poll()
         for port in self._owned:
-            poll.register(port.fd, select.POLLIN)
+            poll.register(port.fd, POLLIN)
         return not poll.poll(0)

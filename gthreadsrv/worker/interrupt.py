@@ -9,7 +9,10 @@ from __future__ import annotations
 import sys
 import threading
 from time import sleep
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Interruption", "RequestTimeoutError", "raise_in", "take_back"]
 
@@ -101,6 +104,17 @@ class Interruption:
                 sleep(_PAUSE_S)
         finally:
             self._sending = False
+
+    def throw(self, throw: Callable[[type[BaseException]], object], since: float) -> None:
+        """Raise it in a greenlet, by its ``throw``.  The hub, so that the greenlet waits.
+
+        It may have gone on since this was asked for, and does not while this runs.  Where it
+        waits is in the application or in a wire.
+        """
+        if self.inside_since == since:
+            self.since = since
+            self._raised = True
+            throw(RequestTimeoutError)
 
     def settle(self) -> None:
         """Meet what has been announced, take it back, or note that it was met.  The thread.

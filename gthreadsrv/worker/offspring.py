@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
-from threading import get_ident
 from typing import TYPE_CHECKING, NoReturn
 
 from gthreadsrv import log as logs
@@ -41,15 +41,16 @@ def let_go_in_children(
 
     def hold_signals() -> None:
         # One that comes before the handlers are reset would be taken for the worker's.
-        masks[get_ident()] = set(signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS))
+        masks[threading.get_ident()] = set(signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS))
 
     def release_signals() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(get_ident()))
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(threading.get_ident()))
 
     def let_go() -> None:
         # No lock is taken here: another thread may have held it, and there is none any more.
         if not pool.forked:
             pool.forked = True
+            pool.forked_by = threading.get_ident()
             watchdog.disarm()
             for connection in pool.connections.values():
                 connection.sock.close()
@@ -62,8 +63,13 @@ def let_go_in_children(
     os.register_at_fork(before=hold_signals, after_in_parent=release_signals, after_in_child=let_go)
 
 
-def leave_child(error: BaseException | None) -> NoReturn:
-    """End a forked child that has come back from the application's code."""
+def leave_child(error: BaseException | None, forked_by: int) -> NoReturn:
+    """End a forked child that has come back from the application's code.
+
+    Greenlets, unlike threads, are all copied: those of other requests stop here.
+    """
+    while threading.get_ident() != forked_by:
+        threading.Event().wait()
     code = 0
     if isinstance(error, SystemExit):
         # The interpreter's own reading of sys.exit's argument.

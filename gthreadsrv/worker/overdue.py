@@ -17,7 +17,6 @@ master's to see: its heartbeat grows old.
 
 from __future__ import annotations
 
-import sys
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -97,19 +96,19 @@ class Overdue:
             # A stream goes on for as long as its client listens.
             self._sights[thread] = _Sight(since, exchange.sent, now)
             return
-        elif exchange.started and _waits_for_client(_frame_of(thread)):
+        elif exchange.started and _waits_for_client(thread.frame()):
             # That is the write timeout's business, and no time of the application's.
             sight.moved_at = now
             return
         if now - sight.moved_at <= self._timeout_s:
             return
         if not sight.logged_at:
-            frame = _frame_of(thread)
+            frame = thread.frame()
             if frame is None or _waits_for_client(frame):
                 return
             sight.logged_at = now
             self._report(thread, service, frame, now - since)
-            interruption.send(thread.ident or 0, since)
+            thread.interrupt(since)
         elif now - sight.logged_at > INTERRUPT_GRACE_S and not sight.replaced:
             sight.replaced = True
             service.row.count_timeout("worker_replaced")
@@ -131,9 +130,10 @@ class Overdue:
         )
 
 
-def _frame_of(thread: PoolThread) -> FrameType | None:
-    return sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the only way
-
-
 def _waits_for_client(frame: FrameType | None) -> bool:
-    return frame is not None and frame.f_code.co_filename == wire.__file__
+    # The wire waits by way of the poller, and never calls the application.
+    while frame is not None:
+        if frame.f_code.co_filename == wire.__file__:
+            return True
+        frame = frame.f_back
+    return False

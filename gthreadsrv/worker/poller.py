@@ -6,15 +6,25 @@ leader polls; any thread may add or remove.
 
 from __future__ import annotations
 
-import select
 import selectors
 import sys
-from typing import Protocol
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
 
-__all__ = ["READ", "WRITE", "Poller", "make_poller"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["READ", "WRITE", "Poller", "make_poller", "wait_in", "wait_writable"]
 
 READ = 1
 WRITE = 4
+
+if sys.platform == "linux":
+    # By its own name: a library of greenlets removes it from its module.
+    from select import epoll as system_epoll
+
+_hub_wait: list[Callable[[int, float | None], None]] = []
 
 
 class Poller(Protocol):
@@ -39,7 +49,7 @@ class _EpollPoller:
     __slots__ = ("_epoll", "close")
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
+        self._epoll = system_epoll()
         self.close = self._epoll.close
 
     def add(self, fd: int, events: int) -> None:
@@ -58,6 +68,40 @@ class _EpollPoller:
     def poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
         # The kernel rotates its ready list, so 64 at a time starve nobody.
         return self._epoll.poll(-1 if timeout_s is None else timeout_s, 64)
+
+
+class _HubPoller(_EpollPoller):
+    """An epoll that is waited for in an event loop, which lets others run meanwhile."""
+
+    __slots__ = ("_wait",)
+
+    def __init__(self, wait: Callable[[int, float | None], None]) -> None:
+        super().__init__()
+        self._wait = wait
+
+    def poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
+        until = None if timeout_s is None else monotonic() + timeout_s
+        while True:
+            # Also when something is there already: whoever polls in a loop starves nobody.
+            self._wait(self._fileno(), timeout_s)
+            self._fileno()
+            found = self._epoll.poll(0, 64)
+            if found:
+                return found
+            if until is not None:
+                # A loop's own clock may be as late as its last round.
+                timeout_s = until - monotonic()
+                if timeout_s <= 0:
+                    return []
+
+    def _fileno(self) -> int:
+        """Return the epoll's descriptor; never, when it was closed.
+
+        That is in a child that the application forked, which has a copy of every greenlet.
+        """
+        while self._epoll.closed:
+            threading.Event().wait()
+        return self._epoll.fileno()
 
 
 class _SelectorsPoller:
@@ -100,5 +144,22 @@ def _selector_events(events: int) -> int:
 
 
 def make_poller() -> Poller:
-    """Return the best poller of this system."""
+    """Return the best poller of this system and process."""
+    if _hub_wait:
+        return _HubPoller(_hub_wait[0])
     return _EpollPoller() if sys.platform == "linux" else _SelectorsPoller()
+
+
+def wait_in(wait: Callable[[int, float | None], None]) -> None:
+    """Have all pollers that this process makes from now on wait by ``wait(fd, timeout_s)``."""
+    _hub_wait[:] = [wait]
+
+
+def wait_writable(fd: int, timeout_s: float | None) -> bool:
+    """Wait until ``fd`` takes bytes, or has failed; False when that long was not enough."""
+    poller = make_poller()
+    try:
+        poller.add(fd, WRITE)
+        return bool(poller.poll(timeout_s))
+    finally:
+        poller.close()

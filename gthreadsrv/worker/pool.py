@@ -70,7 +70,8 @@ AGAIN = Turn.AGAIN
 class Pool:
     """What the threads of a worker share."""
 
-    def __init__(self, slot: SlotRow, max_requests: int = 0) -> None:
+    def __init__(self, slot: SlotRow, max_requests: int = 0, fast_s: float = SLOW_S) -> None:
+        """``fast_s`` 0 hands on the lead before every request."""
         self.lock = threading.Lock()
         self.leader: PoolThread | None = None
         self.idle: list[PoolThread] = []
@@ -97,6 +98,8 @@ class Pool:
         self.poller = make_poller()
         self.pace_s = SLOW_S * 2
         """Moving average of the time in the application.  Unknown counts as slow."""
+        self.fast_s = fast_s
+        """Below this pace the leader runs requests itself."""
         self.inline_since = 0.0
         """When the leader entered the application without giving up the lead; else 0."""
         self.saturated = False
@@ -107,6 +110,8 @@ class Pool:
         self.close_reason = "shutdown"
         self.forked = False
         """Whether this is the copy in a child that the application forked."""
+        self.forked_by = 0
+        """Which thread did, there."""
         self.stopped = threading.Event()
         self.earliest = float("inf")
         """No connection's deadline is before this instant.  May be too early, never late."""

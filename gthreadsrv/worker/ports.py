@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from socket import socket as plain_socket
 from typing import TYPE_CHECKING
 
 from gthreadsrv.net.drain import admit
@@ -135,7 +136,10 @@ class Port:
         Raises BlockingIOError when none waits, or it broke on its way; else OSError.
         """
         try:
-            sock, name = self.sock.accept()
+            # What socket.accept does, but for the class: a library of greenlets replaces that by
+            # its own, whose methods wait, at the price of an event loop's watchers for each.
+            fd, name = self.sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+            sock = plain_socket(self.sock.family, self.sock.type, self.sock.proto, fd)
         except OSError as error:
             if error.errno in _LOST_ON_THE_WAY:
                 raise BlockingIOError(error.errno, error.strerror) from error

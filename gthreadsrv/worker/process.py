@@ -27,12 +27,13 @@ from gthreadsrv.net.peers import TrustedPeers
 from gthreadsrv.worker.balance import Balance
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
 from gthreadsrv.worker.drain import Drain
+from gthreadsrv.worker.greenlets import GreenThread, become
 from gthreadsrv.worker.hooked import HookedService
 from gthreadsrv.worker.intake import Intake
 from gthreadsrv.worker.offspring import let_go_in_children
 from gthreadsrv.worker.overdue import Overdue
 from gthreadsrv.worker.patience import patience_of
-from gthreadsrv.worker.pool import Pool
+from gthreadsrv.worker.pool import SLOW_S, Pool
 from gthreadsrv.worker.ports import Port
 from gthreadsrv.worker.preface import VERSIONS, PrefacedPort
 from gthreadsrv.worker.service import Service
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from gthreadsrv.settings import Settings
     from gthreadsrv.worker.channel import WorkerChannel
     from gthreadsrv.worker.context import WorkerContext
+    from gthreadsrv.worker.greenlets import Hub
     from gthreadsrv_metrics.scoreboard import Scoreboard, SlotRow
 
 __all__ = ["EXIT_NO_APPLICATION", "run_worker"]
@@ -70,12 +72,19 @@ def run_worker(context: WorkerContext) -> int:
     """
     # SIGABRT is how the master asks a wedged interpreter for its stacks, before it kills.
     faulthandler.enable(file=sys.__stderr__ or 2, all_threads=True)
+    hub = become(context.settings.worker_class)
     app = _application(context)
     if app is None:
         return EXIT_NO_APPLICATION
     slot = context.board.slot(context.slot)
     settings = context.settings
-    pool = Pool(slot, _request_limit(settings) if context.role == "worker" else 0)
+    pool = Pool(
+        slot,
+        _request_limit(settings) if context.role == "worker" else 0,
+        # With greenlets nobody could take the lead from one that computes, and handing it on
+        # costs no system call.
+        fast_s=SLOW_S if hub is None else 0.0,
+    )
     ports = _ports(context, pool)
     drain = Drain(
         pool,
@@ -85,7 +94,7 @@ def run_worker(context: WorkerContext) -> int:
         whole=lambda: _last_to_serve(context.board),
         shut_ways_in=lambda: _shut(context),
     )
-    threads = _threads(context, app, pool, ports, drain)
+    threads = _threads(context, app, pool, ports, drain, hub)
     overdue = Overdue(threads, settings.timeout, context.channel, logs.get_logger())
     balance = None
     if settings.most_workers > settings.least_workers:
@@ -97,7 +106,7 @@ def run_worker(context: WorkerContext) -> int:
         slot,
         context.channel,
         drain,
-        threads=len(threads),
+        threads=len(threads) if hub is None else 1,
         reopen_logs=logs.reopen,
         beat=beat,
     )
@@ -220,6 +229,7 @@ def _threads(
     pool: Pool,
     ports: dict[int, Port],
     drain: Drain,
+    hub: Hub | None,
 ) -> list[PoolThread]:
     settings = context.settings
     limits = Limits(
@@ -232,7 +242,7 @@ def _threads(
     recall = Recall()
     log = logs.get_logger()
     hooks = context.hooks
-    threads = []
+    threads: list[PoolThread] = []
     for index in range(settings.threads):
         row = context.board.thread(context.slot, index)
         service: Service
@@ -246,7 +256,12 @@ def _threads(
             underscored=settings.forwarder_headers if settings.header_map == "refuse" else None,
         )
         intake = Intake(pool, settings, limits, ports, parser, service, drain)
-        threads.append(PoolThread(f"gthreadsrv-{index}", pool, intake, service))
+        name = f"gthreadsrv-{index}"
+        threads.append(
+            PoolThread(name, pool, intake, service)
+            if hub is None
+            else GreenThread(name, pool, intake, service, hub=hub)
+        )
     return threads
 
 

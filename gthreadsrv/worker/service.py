@@ -174,7 +174,8 @@ class Service:
             # stuck in close() itself has its worker replaced.
             failure = close_result(result, failure)
         if pool.forked:
-            leave_child(None if wire.lost and isinstance(failure, ClientGoneError) else failure)
+            gone = wire.lost and isinstance(failure, ClientGoneError)
+            leave_child(None if gone else failure, pool.forked_by)
         if failure is not None:
             # A ClientGoneError may be one that the application has kept from another request.
             if not (wire.lost and isinstance(failure, ClientGoneError)):

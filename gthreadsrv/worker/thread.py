@@ -7,13 +7,16 @@ it or hands it on, `_serve` runs it through the application and settles the conn
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from gthreadsrv.worker.pool import AGAIN, LEAD, SLOW_S, Order
+from gthreadsrv.worker.pool import AGAIN, LEAD, Order
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from gthreadsrv.worker.connection import Connection
     from gthreadsrv.worker.intake import Intake
     from gthreadsrv.worker.pool import Pool
@@ -57,6 +60,14 @@ class PoolThread:
         """The interpreter's id of the thread."""
         return self._thread.ident
 
+    def frame(self) -> FrameType | None:
+        """Return what the thread is at; None when it does not run."""
+        return sys._current_frames().get(self.ident or 0)  # noqa: SLF001 - the only way
+
+    def interrupt(self, since: float) -> None:
+        """Raise `RequestTimeoutError` in the request that began at ``since``.  The watchdog."""
+        self.service.interruption.send(self.ident or 0, since)
+
     def _run(self) -> None:
         try:
             self._work()
@@ -92,7 +103,7 @@ class PoolThread:
             connection = intake.next()
             if connection is None:
                 return True
-            if pool.pace_s < SLOW_S:
+            if pool.pace_s < pool.fast_s:
                 now = monotonic()
                 pool.go_inline(now)
             else:

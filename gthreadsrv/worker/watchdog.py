@@ -8,13 +8,13 @@ lead to a follower.  It never serves, and never waits for anything but its poll.
 from __future__ import annotations
 
 import os
-import select
 import signal
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from gthreadsrv.worker.connection import State
+from gthreadsrv.worker.poller import READ, make_poller
 from gthreadsrv.worker.pool import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Watchdog:
         self._arrived: deque[int] = deque()
         self._armed = False
         self._signal_fd, self._signal_end = os.pipe()
+        self._poller = make_poller()
 
     def arm(self) -> None:
         """Take over the signals; before the first thread serves, or a TERM would kill it."""
@@ -90,6 +91,7 @@ class Watchdog:
         for number in SIGNALS:
             if signal.getsignal(number) == self._note:
                 signal.signal(number, signal.SIG_DFL)
+        self._poller.close()
         os.close(self._signal_fd)
         os.close(self._signal_end)
 
@@ -97,15 +99,14 @@ class Watchdog:
         """Watch until the pool has stopped (True) or must be left as it is (False)."""
         pool = self._pool
         signal_fd = self._signal_fd
-        poll = select.poll()
-        poll.register(signal_fd, select.POLLIN)
-        poll.register(pool.watchdog_fd, select.POLLIN)
-        poll.register(self._channel, select.POLLIN)
+        poller = self._poller
+        for fd in (signal_fd, pool.watchdog_fd, self._channel.fileno()):
+            poller.add(fd, READ)
         try:
             while not pool.stopped.is_set() and not self._hasty:
                 timeout_s = self._sleep_s(monotonic())
                 asked = monotonic()
-                for fd, _mask in poll.poll(timeout_s * 1000):
+                for fd, _mask in poller.poll(timeout_s):
                     if fd == signal_fd:
                         os.read(signal_fd, 512)
                     elif fd == pool.watchdog_fd:
@@ -115,13 +116,14 @@ class Watchdog:
                             # The master hears of it with the heartbeat.
                             self._next_beat = 0.0
                     elif self._channel.master_gone():
-                        poll.unregister(fd)
+                        poller.remove(fd)
                         self._drain.begin_without_master()
                 self._on_signals()
                 self._tick(asked + timeout_s)
         finally:
             self._armed = False
             signal.set_wakeup_fd(-1)
+            poller.close()
             os.close(signal_fd)
             os.close(self._signal_end)
         return not self._hasty

@@ -6,12 +6,12 @@ The `Sink` that an exchange writes to.  Used by the thread that owns the connect
 from __future__ import annotations
 
 import os
-import select
 import socket
 from math import inf
 from typing import TYPE_CHECKING
 
 from gthreadsrv.worker.outbox import Outbox, sendfile
+from gthreadsrv.worker.poller import wait_writable
 from gthreadsrv.wsgi.exchange import ClientGoneError
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ _MSG_MORE = getattr(socket, "MSG_MORE", 0)
 class Wire:
     """Sends without blocking, except past the outbox's limit."""
 
-    __slots__ = ("_send", "_sock", "_wait_ms", "cut", "lost", "outbox")
+    __slots__ = ("_send", "_sock", "_wait_s", "cut", "lost", "outbox")
 
     def __init__(self, sock: socket.socket, timeout_s: float) -> None:
         self._sock = sock
         self._send: Callable[[bytes | memoryview], int] = sock.send
-        self._wait_ms = None if timeout_s == inf else timeout_s * 1000
+        self._wait_s = None if timeout_s == inf else timeout_s
         self.lost = False
         """Whether the client has gone: the application may have kept that to itself."""
         self.cut = False
@@ -183,9 +183,7 @@ class Wire:
             return
         while outbox.full:
             # Only the client's standstill counts against it, not its slowness.
-            poll = select.poll()
-            poll.register(self._sock, select.POLLOUT)
-            if not poll.poll(self._wait_ms):
+            if not wait_writable(self._sock.fileno(), self._wait_s):
                 raise self._gone("the client does not read")
             if self.flush():
                 self.send(data)

@@ -38,6 +38,8 @@ LONG_SHARE: Final = 0.5
 """Of --timeout: a request that runs for so long is likely to be one that will not end."""
 NO_TIMEOUT_S: Final = 300.0
 """In place of --timeout where it is off, as GthreadsrvRequestStuck has it."""
+CELLS: Final = 64
+"""Of one worker.  A thousand greenlets are more than a page can draw, or anybody look at."""
 ADVICE_S: Final = 5.0
 """Of a shorter window no advice is given: one slow request would be a trend."""
 
@@ -104,12 +106,19 @@ def _worker(
         "silent_s": round(slot.heartbeat_age_s) if silent else 0,
         "up_s": round(max(wall - slot.start_time, 0.0)),
         "generation": slot.generation,
+        "size": slot.threads,
+        "busy": slot.threads_busy,
         # Of each thread the age of its request, -1 where it has none.
-        "threads": [-1 if age == IDLE else round(age, 2) for age in slot.ages],
+        "threads": [-1 if age == IDLE else round(age, 2) for age in _cells(slot.ages)],
         "rate": short(rate),
         "cpu": short(cpu),
         "memory": moment.memory.get(slot.slot),
     }
+
+
+def _cells(ages: Sequence[float]) -> Sequence[float]:
+    """Return what is drawn of a worker's threads: all of them, or the oldest requests first."""
+    return ages if len(ages) <= CELLS else sorted(ages, reverse=True)[:CELLS]
 
 
 def _listeners(families: Families) -> list[dict[str, Any]]:

@@ -177,7 +177,7 @@ def test_cfg_has_what_hooks_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("worker_class = 'gevent'", "there is no worker class 'gevent' here, requests run in"),
+        ("worker_class = 'tornado'", "there is no worker class 'tornado' here; leave worker_class"),
         ("worker_class = 'uvicorn.workers.UvicornWorker'", "serves ASGI and this server WSGI"),
         ("class W: pass\nworker_class = W", "there is no worker class 'W' here"),
         ("logconfig_dict = 'x'", "logconfig_dict: 'x' is not a dictionary"),

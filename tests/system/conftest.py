@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +16,24 @@ from tests.system.harness import Server
 
 # Every HTTP test runs on both parsers and on both kinds of socket.
 COMBINATIONS = [
-    (parser, transport) for parser in ("h11", "httptools") for transport in ("tcp", "unix")
+    (parser, transport, "gthread")
+    for parser in ("h11", "httptools")
+    for transport in ("tcp", "unix")
 ]
+# Those marked `greenlets` run on one more of each class that is named there.
+GREEN = {
+    "gevent": ("httptools", "tcp", "gevent"),
+    "eventlet": ("h11", "unix", "eventlet"),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes a `combination` on each."""
+    if "combination" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("greenlets")
+        found = COMBINATIONS + [GREEN[name] for name in (marker.args if marker else ())]
+        ids = ["-".join(each) for each in found]
+        metafunc.parametrize("combination", found, indirect=True, scope="module", ids=ids)
 
 
 class Servers:
@@ -71,6 +88,7 @@ class Combination:
 
     parser: str
     transport: str
+    worker_class: str
     folder: Path
 
     @contextlib.contextmanager
@@ -80,12 +98,17 @@ class Combination:
         record = {"RECORD": str(self.folder / "record")}
         options["env"] = {**record, **options.get("env", {})}
         bind = (bind_for(self.transport, self.folder),)
+        args = ("--http-parser", self.parser, "--worker-class", self.worker_class, *args)
         try:
-            server = servers(app, "--http-parser", self.parser, *args, bind=bind, **options)
+            server = servers(app, *args, bind=bind, **options)
             server.wait_log("worker ready", options.get("workers", 1))
             yield server
         finally:
             servers.finish()
+
+    def elsewhere(self, folder: Path) -> Combination:
+        """The same with another folder."""
+        return dataclasses.replace(self, folder=folder)
 
     def recorded(self) -> list[str]:
         """What the application has told in its record."""
@@ -103,12 +126,9 @@ def serve(tmp_path: Path) -> Iterator[Servers]:
         servers.finish()
 
 
-@pytest.fixture(
-    scope="module", params=COMBINATIONS, ids=[f"{parser}-{kind}" for parser, kind in COMBINATIONS]
-)
+@pytest.fixture(scope="module")
 def combination(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Combination:
     """Each parser on each kind of socket."""
-    parser, transport = request.param
-    return Combination(parser, transport, tmp_path_factory.mktemp("socket"))
+    return Combination(*request.param, tmp_path_factory.mktemp("socket"))

@@ -17,6 +17,8 @@ import requests
 from tests.system.conftest import Combination
 from tests.system.harness import APPS, Server, clean_environment, wait_until
 
+pytestmark = pytest.mark.greenlets("gevent")
+
 PASSWORD = "a long enough password"
 SETTINGS = "DJANGO_SETTINGS_MODULE=site_settings"
 

@@ -12,6 +12,8 @@ import requests
 from tests.system.conftest import Combination
 from tests.system.harness import APPS, Server, wait_until
 
+pytestmark = pytest.mark.greenlets("gevent", "eventlet")
+
 
 @pytest.fixture(scope="module")
 def site(combination: Combination) -> Iterator[Server]:

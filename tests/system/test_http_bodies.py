@@ -13,6 +13,8 @@ from tests.system.client import build_request, chunked, dribble
 from tests.system.conftest import Combination
 from tests.system.harness import Server
 
+pytestmark = pytest.mark.greenlets("gevent", "eventlet")
+
 MIB = 1024 * 1024
 
 

@@ -16,6 +16,8 @@ from tests.system.client import build_request, chunked, dribble
 from tests.system.conftest import Combination
 from tests.system.harness import Server
 
+pytestmark = pytest.mark.greenlets("gevent", "eventlet")
+
 
 @pytest.fixture(scope="module")
 def web(combination: Combination) -> Iterator[Server]:

@@ -17,6 +17,8 @@ from tests.system.client import Connection, build_request
 from tests.system.conftest import Combination, Servers
 from tests.system.harness import Server
 
+pytestmark = pytest.mark.greenlets("gevent")
+
 HOST = b"Host: server\r\n"
 
 REFUSED: dict[str, tuple[int, bytes]] = {

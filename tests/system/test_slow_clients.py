@@ -12,6 +12,8 @@ from tests.system.client import Connection, build_request
 from tests.system.conftest import Combination
 from tests.system.harness import Server
 
+pytestmark = pytest.mark.greenlets("gevent")
+
 CLIENTS = 40
 # A request behind a held thread would wait for seconds; this is only slack for a busy machine.
 SOON_S = 1.5
@@ -146,7 +148,7 @@ def serve_short(
     combination: Combination, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """A server with short time limits."""
-    other = Combination(combination.parser, combination.transport, tmp_path_factory.mktemp("short"))
+    other = combination.elsewhere(tmp_path_factory.mktemp("short"))
     limits = ("--header-timeout", "1", "--body-timeout", "1", "--keep-alive", "1")
     with other.server("behaviours:app", *limits) as server:
         yield server
@@ -159,7 +161,7 @@ def test_idle_connections_make_room_at_the_limit(
 
     One thread: with more, the one that served the oldest may not yet have let go of it.
     """
-    other = Combination(combination.parser, combination.transport, tmp_path_factory.mktemp("few"))
+    other = combination.elsewhere(tmp_path_factory.mktemp("few"))
     with (
         other.server("behaviours:app", "--worker-connections", "10", threads=1) as server,
         contextlib.ExitStack() as stack,

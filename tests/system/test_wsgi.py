@@ -11,6 +11,8 @@ from tests.system.client import build_request, chunked
 from tests.system.conftest import Combination
 from tests.system.harness import Server, wait_until
 
+pytestmark = pytest.mark.greenlets("gevent")
+
 
 @pytest.fixture(scope="module")
 def web(combination: Combination) -> Iterator[Server]:
@@ -22,9 +24,7 @@ def web(combination: Combination) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def strict(combination: Combination, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The same application behind wsgiref's validator, which raises on any fault of the server."""
-    other = Combination(
-        combination.parser, combination.transport, tmp_path_factory.mktemp("strict")
-    )
+    other = combination.elsewhere(tmp_path_factory.mktemp("strict"))
     with other.server("behaviours:checked") as server:
         yield server
 

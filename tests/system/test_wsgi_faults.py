@@ -10,6 +10,8 @@ from tests.system.client import ClosedError
 from tests.system.conftest import Combination
 from tests.system.harness import Server, wait_until
 
+pytestmark = pytest.mark.greenlets("gevent")
+
 
 @pytest.fixture(scope="module")
 def web(combination: Combination) -> Iterator[Server]:

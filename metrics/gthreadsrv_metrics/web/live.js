@@ -300,9 +300,8 @@ function showGrid(state) {
     say(row.state, silent ? `silent for ${life(worker.silent_s)}` : worker.state);
     dress(row.state, silent || worker.state !== "ready" ? "state odd" : "state");
     row.cells.forEach((cell, number) => showThread(cell, worker.threads[number], state));
-    const busy = worker.threads.filter((s) => s >= 0).length;
     const texts = [
-      `${busy} of ${worker.threads.length}`,
+      `${worker.busy} of ${worker.size}`,
       perSecond(worker.rate),
       worker.cpu === null ? NONE : share(worker.cpu),
       bytes(worker.memory),
@@ -402,9 +401,8 @@ function remember(history, now) {
 }
 
 function show(state) {
-  const threads = state.workers.flatMap((worker) => worker.threads);
-  state.threads = threads.length;
-  state.busy = threads.filter((s) => s >= 0).length;
+  state.threads = state.workers.reduce((sum, worker) => sum + worker.size, 0);
+  state.busy = state.workers.reduce((sum, worker) => sum + worker.busy, 0);
   state.history = remember(state.history, state.now);
   state.window = "10 s";
   showHeader(state);

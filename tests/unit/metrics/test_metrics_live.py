@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import json
 import math
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from gthreadsrv_metrics import advice, live_feed, wsgi_app
 from gthreadsrv_metrics.collector import MultiprocessCollector
 from gthreadsrv_metrics.exporter import make_app
 from gthreadsrv_metrics.exposition import negotiate, render
-from gthreadsrv_metrics.live import live_state
+from gthreadsrv_metrics.live import _cells, live_state
 from gthreadsrv_metrics.live_feed import LiveFeed
 from gthreadsrv_metrics.live_history import (
     APART_S,
@@ -34,6 +35,7 @@ from gthreadsrv_metrics.live_history import (
 )
 from gthreadsrv_metrics.live_page import POLICY
 from gthreadsrv_metrics.page import parse_page
+from gthreadsrv_metrics.reading import read_fleet
 from gthreadsrv_metrics.scoreboard import Scoreboard
 from gthreadsrv_metrics.sources import Sources
 from tests.unit.metrics.fakes import NOW, World, ask
@@ -184,6 +186,21 @@ def test_busy_is_exact_over_the_window(world: World) -> None:
     state = viewer.look()
     assert state["history"]["busy"] == [None, 0.5]
     assert state["workers"][0]["threads"] == [10.0, -1]
+    assert (state["workers"][0]["size"], state["workers"][0]["busy"]) == (2, 1)
+
+
+def test_of_many_threads_the_oldest_requests_are_drawn(tmp_path: Path) -> None:
+    """A thousand greenlets are counted, and 64 of them shown."""
+    board = Scoreboard(1, 1000, ())
+    board.master.lease(0, os.getpid(), 1, 0.0)
+    board.master.set_state(0, "ready")
+    for index in range(0, 1000, 10):
+        board.thread(0, index).begin(100.0 - index / 100)
+    [worker] = read_fleet(board, 100.0).slots
+    cells = _cells(worker.ages)
+    assert (worker.threads, worker.threads_busy) == (1000, 100)
+    assert [round(age, 2) for age in cells] == [index / 100 for index in range(990, 350, -10)]
+    assert list(_cells((1.0, -1.0, 3.0))) == [1.0, -1.0, 3.0]
 
 
 def test_memory_is_each_workers_share_of_it(world: World) -> None:

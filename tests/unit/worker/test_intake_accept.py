@@ -43,10 +43,13 @@ class FailingListener:
         self._sock = sock
         self.errors = errors
 
-    def accept(self) -> Any:
+    def _accept(self) -> Any:
         if self.errors:
             raise self.errors.pop(0)
-        return self._sock.accept()
+        return self._sock._accept()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
 
 
 def break_accept(rig: Rig, *numbers: int) -> FailingListener:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -26,10 +26,16 @@ TIMEOUT_S = 30.0
 class FakeThread:
     """A pool thread that is this one."""
 
-    def __init__(self, service: object) -> None:
+    def __init__(self, service: Any) -> None:
         self.service = service
         self.ident = threading.get_ident()
         self.name = "gthreadsrv-0"
+
+    def frame(self) -> FrameType:
+        return sys._current_frames()[self.ident]
+
+    def interrupt(self, since: float) -> None:
+        self.service.interruption.send(self.ident, since)
 
 
 class Stage:

@@ -58,6 +58,7 @@ class Watched:
         self.live.release()
         self.master.close()
         self.channel.close()
+        self.watchdog._poller.close()
         os.close(self.watchdog._signal_fd)
         os.close(self.watchdog._signal_end)
 
