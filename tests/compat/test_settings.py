@@ -180,7 +180,7 @@ def test_cfg_has_what_hooks_read(tmp_path: Path) -> None:
         ("worker_class = 'tornado'", "there is no worker class 'tornado' here; leave worker_class"),
         ("worker_class = 'uvicorn.workers.UvicornWorker'", "serves ASGI and this server WSGI"),
         ("class W: pass\nworker_class = W", "there is no worker class 'W' here"),
-        ("logconfig_dict = 'x'", "logconfig_dict: 'x' is not a dictionary"),
+        ("logconfig_dict = 'x'", "logconfig_dict: a value of type str is not a dictionary"),
         ("syslog_addr = 'somewhere'", "'somewhere' is not an address of syslog"),
         ("syslog_facility = 'local9'", "'local9' is not a facility"),
         ("paste = '/not/there.ini'", "paste: /not/there.ini: No such file or directory"),
