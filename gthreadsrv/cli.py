@@ -141,5 +141,6 @@ def _serve(
 
 def _complain(error: GthreadsrvError) -> None:
     # Of the operator's own code: the application's, or a hook's.
-    sys.stderr.write(error.traceback)
+    if error.traceback:
+        sys.stderr.write(error.traceback.rstrip("\n") + "\n")
     sys.stderr.write(f"gthreadsrv: error: {error}\n")

@@ -55,7 +55,7 @@ def behind(
     with contextlib.ExitStack() as stack:
         sockets = stack.enter_context(fronts.socket_folder())
         server = stack.enter_context(
-            Combination(parser, transport, sockets).server(
+            Combination(parser, transport, "gthread", sockets).server(
                 "behaviours:app", *options, workers=1, threads=4, metrics=True
             )
         )

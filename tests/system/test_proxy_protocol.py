@@ -62,7 +62,7 @@ def behind(
     parser, transport = request.param
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(
-            Combination(parser, transport, folder).server(
+            Combination(parser, transport, "gthread", folder).server(
                 "behaviours:app", "--proxy-protocol", "--access-logfile", str(folder / "access.log"),
                 workers=1, threads=4, metrics=True,
             )

@@ -32,7 +32,7 @@ provider.add_span_processor(RequestSpans())
 trace.set_tracer_provider(provider)
 tracer = trace.get_tracer("tests")
 log = structlog.wrap_logger(
-    structlog.PrintLogger(sys.stdout),
+    structlog.WriteLogger(sys.stdout),
     processors=[structlog.contextvars.merge_contextvars, structlog.processors.JSONRenderer()],
 )
 
