@@ -68,6 +68,13 @@ def test_flasks_page(serve: Servers, tmp_path: Path, words: str) -> None:
     assert len(server.wait_workers(4)) == 4
 
 
+def test_flasks_page_with_gevent(serve: Servers, tmp_path: Path) -> None:
+    """`gunicorn -k gevent 'hello:create_app()'`."""
+    (tmp_path / "hello.py").write_text(HELLO)
+    server = type_in(serve, tmp_path, "gthreadsrv -k gevent 'hello:create_app()'")
+    assert server.get("/").text == "Hello from Flask"
+
+
 def test_flasks_page_on_all_addresses(tmp_path: Path) -> None:
     """`gunicorn -w 4 -b 0.0.0.0 'hello:create_app()'` listens on port 8000 of all addresses."""
     (tmp_path / "hello.py").write_text(HELLO)
