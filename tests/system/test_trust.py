@@ -26,6 +26,7 @@ def test_secrets_in_the_environment_stay_there(serve: Servers) -> None:
         "--access-logformat", "%(h)s %(r)s %({authorization}i)s %({cookie}i)s %(u)s",
         env={"DATABASE_URL": f"postgres://shop:{SECRET}@db/shop"}, allow_errors=True,
     )  # fmt: skip
+    server.wait_log("worker ready")
     server.get("/fail", Authorization=f"Bearer {SECRET}", Cookie=f"session={SECRET}")
     with server.connect() as client:
         client.send(f"GET / HTTP/1.1\r\nAuthorization {SECRET}\r\n\r\n".encode())
