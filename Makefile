@@ -48,7 +48,7 @@ help:
 	@echo 'make test-image    run the image and the compose stack under an engine of its own (root)'
 	@echo 'make test-image-deps   install that engine (apt)'
 	@echo 'make check-kubernetes  hold the manifests to the schemas of Kubernetes and the operators'
-	@echo 'make simulate-pods     a fleet of pods and its autoscaler, to 1,000 pods, a minute or two'
+	@echo 'make simulate-pods     a fleet of pods and its autoscaler, to 1,000 pods, two or three minutes'
 	@echo 'make lock          resolve the dependencies of the image anew'
 	@echo 'make clean         remove what these commands made'
 

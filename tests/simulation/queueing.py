@@ -6,6 +6,7 @@ thread, so what waits waits in the kernel's one queue. Times in seconds, rates p
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class ServiceTimes:
         return self.square_s2 / self.mean_s**2 - 1
 
 
+@functools.cache
 def recorded() -> ServiceTimes:
     """What was recorded from a real server."""
     times = [ms / 1000 for ms in json.loads(RECORDED.read_text())["milliseconds"]]

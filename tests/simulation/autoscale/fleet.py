@@ -33,8 +33,9 @@ class Outcome:
 class Fleet:
     """One run."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, threads: int = THREADS) -> None:
         self.bounds = bounds
+        self.threads = threads  # of a worker
         self.now = 0.0
         self.target = self.ready = self.most = bounds.least
         self.booting: list[float] = []  # when each will be ready
@@ -82,7 +83,7 @@ class Fleet:
             self._start()
 
     def _start(self) -> None:
-        while self.queue and len(self.running) < self.ready * THREADS:
+        while self.queue and len(self.running) < self.ready * self.threads:
             at, duration_s = self.queue.popleft()
             wait_s = self.now - at
             self.wait_s += wait_s
@@ -96,7 +97,7 @@ class Fleet:
             return
         self.window.append(
             Reading(
-                at=self.now, target=self.target, ready=self.ready, threads=self.ready * THREADS,
+                at=self.now, target=self.target, ready=self.ready, threads=self.ready * self.threads,
                 busy_s=self.busy_s, wait_s=self.wait_s, started=self.started,
                 cpu_s=self.busy_s * CPU_SHARE, cpu_wait_s=0.0, cores=CORES, throttled_s=0.0, memory_left=None,
                 worker_memory=0.0,

@@ -9,7 +9,8 @@ import pytest
 
 from gthreadsrv_metrics.catalogue import CATALOGUE
 from tests.simulation import pods, queueing
-from tests.simulation.pods import DOCUMENT, SMALL, TARGET, Autoscaler, block, example, row, settle
+from tests.simulation.hpa import TARGET, Autoscaler
+from tests.simulation.pods import DOCUMENT, SMALL, block, example, row, settle
 from tests.simulation.queueing import ServiceTimes, mean_wait_s, recorded, waiting_share
 from tests.unit.docker.files import manifests
 
