@@ -6,11 +6,17 @@ import json
 import math
 import random
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from gthreadsrv.master.autoscale import Bounds
+from tests.conftest import SEARCH_PATH
+from tests.simulation import elastic
 from tests.simulation.autoscale.fleet import Fleet
 from tests.simulation.elastic import (
     CALM_S,
@@ -60,6 +66,73 @@ def test_fewer_are_late_with_fixed_workers() -> None:
     assert fixed.late < by_most.late
     assert by_most.worker_s < fixed.worker_s
     assert by_gauge.pod_s > by_most.pod_s
+
+
+def test_what_the_range_saves() -> None:
+    """From the table's last column, by the line of four workers."""
+    seconds = [int(line.split("|")[-2].replace(",", "")) for line in TABLE[2:]]
+    saved = [
+        100 * (1 - seconds[at + more] / seconds[at])
+        for at in range(1, len(seconds), len(KINDS))
+        for more in (1, 2)
+    ]
+    low, high = re.search(r"saves (\d+) to (\d+) in a\s+hundred worker", TEXT).groups()  # type: ignore[union-attr]
+    assert (round(min(saved)), round(max(saved))) == (int(low), int(high))
+
+
+def test_the_difference_is_how_new_pods_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were they given all workers at once, as many would be late as with fixed ones."""
+
+    class Full(Pod):
+        def __init__(self, bounds: Bounds, ready_at: float, phase: int) -> None:
+            super().__init__(bounds, ready_at, phase)
+            self.target = self.ready = bounds.most
+
+    fixed = outcome(KINDS[1], SIZES[0])
+    monkeypatch.setattr(elastic, "Pod", Full)
+    full = elastic.run(KINDS[2], SIZES[0] // 2, SIZES[0] * 2 * THREADS * TARGET)
+    assert full.late == pytest.approx(fixed.late, abs=0.001)
+
+
+QUERY_TEST = """
+evaluation_interval: 15s
+tests:
+  - interval: 15s
+    input_series:
+      - {series: 'gthreadsrv_thread_utilization_ratio{namespace="a",pod="p"}', values: '0.6 0.6'}
+      - {series: 'gthreadsrv_workers{namespace="a",pod="p",state="ready"}', values: '2 2'}
+      - {series: 'gthreadsrv_workers{namespace="a",pod="p",state="draining"}', values: '1 1'}
+      - {series: 'gthreadsrv_config_max_workers{namespace="a",pod="p"}', values: '4 4'}
+      - {series: 'gthreadsrv_thread_utilization_ratio{namespace="a",pod="q"}', values: '0.5 0.5'}
+      - {series: 'gthreadsrv_workers{namespace="a",pod="q",state="ready"}', values: '4 4'}
+      - {series: 'gthreadsrv_config_max_workers{namespace="a",pod="q"}', values: '4 4'}
+    promql_expr_test:
+      - expr: %s
+        eval_time: 15s
+        exp_samples:
+          - {labels: '{pod="p"}', value: 0.3}
+          - {labels: '{pod="q"}', value: 0.5}
+"""
+
+
+@pytest.mark.program("promtool")
+def test_the_adapters_query(tmp_path: Path) -> None:
+    """As prometheus-adapter fills it in: a pod with half its workers counts half."""
+    found = re.search(r"^      metricsQuery: >-\n(?:        .*\n)+", TEXT, re.MULTILINE)
+    assert found is not None
+    query = yaml.safe_load(found[0])["metricsQuery"]
+    for name, value in {
+        "GroupBy": "pod",
+        "Series": "gthreadsrv_thread_utilization_ratio",
+        "LabelMatchers": 'namespace="a",pod=~"p|q"',
+    }.items():
+        query = query.replace(f"<<.{name}>>", value)
+    path = tmp_path / "query.yml"
+    path.write_text(QUERY_TEST % json.dumps(query))
+    program = shutil.which("promtool", path=SEARCH_PATH)
+    assert program is not None
+    done = subprocess.run([program, "test", "rules", path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def alone(bounds: Bounds, busy: float, seconds: int) -> Pod:
