@@ -23,6 +23,7 @@ from gthreadsrv.worker.connection import (
     WRITING,
     State,
 )
+from gthreadsrv.worker.eviction import evict, spare
 from gthreadsrv.worker.handshake import Handshakes, TlsError
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.poller import READ
@@ -65,9 +66,6 @@ Where one is silent more are: a crowd of them is accepted at once, not one in `F
 
 _SCARCITY_S = 1.0
 """Between two tries, and two log lines, while descriptors or memory have run out."""
-
-_EVICT_SHARE = 16
-"""At the connection limit a sixteenth of the idle ones go at once: a scan pays for many."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -179,7 +177,7 @@ class Intake:
             pool.accepting
             and now >= pool.resume_at
             and pool.free_threads() > sum(1 for one in fresh if one.fresh_until)
-            and (len(pool.connections) < self._settings.worker_connections or bool(self._spare()))
+            and (len(pool.connections) < self._settings.worker_connections or bool(spare(pool)))
         )
 
     def _gate(self) -> float | None:
@@ -234,7 +232,7 @@ class Intake:
             return None
         if len(pool.connections) >= self._settings.worker_connections:
             # Only now: had another worker been quicker, one would be closed for nothing.
-            self._evict()
+            evict(pool, self._service)
         connection = port.admit(sock, peer, self._patience.write_s)
         pool.connections[connection.fd] = connection
         if pool.events and len(pool.connections) < self._settings.worker_connections:
@@ -265,33 +263,10 @@ class Intake:
             self._service.log_out_of_resources(error)
         # Our own limit of descriptors is a connection limit that nobody has set: idle clients
         # go, so that others are served.  Where the whole machine lacks something that helps nobody.
-        if error.errno == errno.EMFILE and self._evict():
+        if error.errno == errno.EMFILE and evict(pool, self._service):
             return
         pool.resume_at = now + _SCARCITY_S
         self.close_ports()
-
-    def _spare(self) -> list[Connection]:
-        """Return the connections that may be closed to make room."""
-        # A copy: other threads let go of theirs meanwhile.
-        connections = list(self._pool.connections.values())
-        return [one for one in connections if one.state in (IDLE, HANDSHAKING, LINGERING)]
-
-    def _evict(self) -> bool:
-        """Close the oldest connections without a request; True when that has made room."""
-        spare = self._spare()
-        spare.sort(key=lambda one: one.deadline)
-        wanted = total = max(1, len(spare) // _EVICT_SHARE)
-        for connection in spare:
-            if connection.state is IDLE and connection.wire.peek():
-                # Its next request waits to be read: that is no idle client.
-                continue
-            # A lingering one has been counted, when our side was shut.
-            lingers = connection.state is LINGERING
-            self._service.close(connection, None if lingers else "limit")
-            wanted -= 1
-            if not wanted:
-                break
-        return wanted < total
 
     # -- reading ------------------------------------------------------------------------
 

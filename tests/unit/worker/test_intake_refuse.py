@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gthreadsrv.worker.connection import State
+from gthreadsrv.worker.eviction import evict
 from gthreadsrv.worker.patience import BODY_BYTES_PER_S
 from gthreadsrv.worker.sweep import SWEEP_PAUSE_S
 from gthreadsrv.worker.sweep import sweep as sweep_once
@@ -422,7 +423,7 @@ def test_room_is_not_made_by_a_client_whose_request_waits(make_rig: MakeRig) -> 
     rig.exchange(GET, asking)
     rig.exchange(GET, idle)
     asking.sendall(GET)
-    rig.intake._evict()
+    evict(rig.pool, rig.service)
 
     assert at_end(idle)
     assert rig.exchange(b"", asking).startswith(b"HTTP/1.1 200 ")
