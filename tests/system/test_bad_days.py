@@ -275,3 +275,18 @@ def test_a_worker_that_is_stopped_is_replaced(serve: Servers) -> None:
         assert server.get("/hello").body == b"hello\n"
     assert other in server.wait_workers(2)
     assert server.sample("gthreadsrv_worker_exits_total", reason="heartbeat") == 1
+
+
+def test_an_application_that_writes_to_the_servers_descriptors(serve: Servers) -> None:
+    """By a number that was its own once: the master reads nonsense, says so, and goes on."""
+    server = serve("behaviours:app", "--max-requests", "4", allow_errors=True)
+    [worker] = server.wait_workers(1)
+    assert int(server.get("/astray").body) >= 1
+    server.wait_log("worker has sent nonsense", worker_pid=worker)
+    for _ in range(3):
+        assert server.get("/hello").status == 200
+    # What the worker itself says behind it is understood.
+    server.wait_log("worker asks to be replaced", worker_pid=worker)
+    server.wait_log("worker ready", 2)
+    assert server.get("/hello").status == 200
+    assert server.stop() == 0
