@@ -298,7 +298,9 @@ class Service:
                 client=connection.peer[0],
                 exc_info=error,
             )
-        if exchange.started:
+        started = exchange.started
+        exchange.end()
+        if started:
             # The client has a status already; only a cut connection can tell it more.
             exchange.cut = True
             exchange.keep_alive = False
