@@ -290,3 +290,20 @@ def test_an_application_that_writes_to_the_servers_descriptors(serve: Servers) -
     server.wait_log("worker ready", 2)
     assert server.get("/hello").status == 200
     assert server.stop() == 0
+
+
+@pytest.mark.parametrize("hook", ["on_reload(server)", "pre_fork(server, worker)"])
+def test_a_stop_is_heard_while_a_hook_waits(serve: Servers, hook: str) -> None:
+    """For somebody who does not answer: it runs in the master, which nothing else would end."""
+    config, waits = serve.folder / "waiting.py", serve.folder / "waits"
+    config.write_text("")
+    server = serve("behaviours:app", "--config", str(config), allow_errors=True)
+    server.wait_workers(1)
+    config.write_text(
+        f"import pathlib, time\n\ndef {hook}:\n    pathlib.Path({str(waits)!r}).touch()\n"
+        "    while True:\n        time.sleep(1)\n"
+    )
+    server.send_signal(signal.SIGHUP)
+    wait_until(waits.exists, what="the hook runs")
+
+    assert server.stop(deadline_s=10) == 0
