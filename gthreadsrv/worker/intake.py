@@ -8,6 +8,7 @@ is the pool's or the connection's.
 from __future__ import annotations
 
 import errno
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from gthreadsrv.worker.connection import (
 from gthreadsrv.worker.handshake import Handshakes, TlsError
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.poller import READ
+from gthreadsrv.worker.room import Room
 from gthreadsrv.worker.sweep import sweep
 from gthreadsrv.worker.upload import Upload
 from gthreadsrv.wsgi.exchange import ClientGoneError
@@ -66,9 +68,6 @@ Where one is silent more are: a crowd of them is accepted at once, not one in `F
 _SCARCITY_S = 1.0
 """Between two tries, and two log lines, while descriptors or memory have run out."""
 
-_EVICT_SHARE = 16
-"""At the connection limit a sixteenth of the idle ones go at once: a scan pays for many."""
-
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -96,6 +95,7 @@ class Intake:
         self._drain = drain
         self._row = service.row
         self._handshakes = Handshakes(pool, self._patience, service)
+        self._room = Room(pool, settings.worker_connections, self._patience, service)
 
     # -- the leader's loop --------------------------------------------------------------
 
@@ -166,7 +166,7 @@ class Intake:
             pool.accepting
             and now >= pool.resume_at
             and pool.free_threads() > sum(1 for one in fresh if one.fresh_until)
-            and (len(pool.connections) < self._settings.worker_connections or bool(self._spare()))
+            and self._room.there(now)
         )
 
     def _gate(self) -> float | None:
@@ -183,8 +183,11 @@ class Intake:
             return None
         if pool.resume_at > now:
             return pool.resume_at - now
-        # A fresh connection that has spoken or aged lets the next one in.
-        return max(0.0, pool.fresh[0].fresh_until - now) if pool.fresh else None
+        # A fresh connection that has spoken or aged lets the next one in, and so does room.
+        until = pool.fresh[0].fresh_until if pool.fresh else inf
+        if pool.room_at > now and self._room.full():
+            until = min(until, pool.room_at)
+        return max(0.0, until - now) if until < inf else None
 
     def open_ports(self) -> None:
         """Have the poller report new connections.  The leader."""
@@ -219,12 +222,12 @@ class Intake:
         except OSError as error:
             self._on_scarcity(error, now)
             return None
-        if len(pool.connections) >= self._settings.worker_connections:
+        if self._room.full():
             # Only now: had another worker been quicker, one would be closed for nothing.
-            self._evict()
+            self._room.make(now)
         connection = port.admit(sock, peer, self._patience.write_s)
         pool.connections[connection.fd] = connection
-        if pool.events and len(pool.connections) < self._settings.worker_connections:
+        if pool.events and not self._room.full():
             # More may wait. They take turns with the connections that are here already: one
             # accept in each round of the poller would be a second's wait for the last of them.
             # At the limit it is one: who makes room for it may have a request in these events.
@@ -252,33 +255,10 @@ class Intake:
             self._service.log_out_of_resources(error)
         # Our own limit of descriptors is a connection limit that nobody has set: idle clients
         # go, so that others are served.  Where the whole machine lacks something that helps nobody.
-        if error.errno == errno.EMFILE and self._evict():
+        if error.errno == errno.EMFILE and self._room.make(now):
             return
         pool.resume_at = now + _SCARCITY_S
         self.close_ports()
-
-    def _spare(self) -> list[Connection]:
-        """Return the connections that may be closed to make room."""
-        # A copy: other threads let go of theirs meanwhile.
-        connections = list(self._pool.connections.values())
-        return [one for one in connections if one.state in (IDLE, HANDSHAKING, LINGERING)]
-
-    def _evict(self) -> bool:
-        """Close the oldest connections without a request; True when that has made room."""
-        spare = self._spare()
-        spare.sort(key=lambda one: one.deadline)
-        wanted = total = max(1, len(spare) // _EVICT_SHARE)
-        for connection in spare:
-            if connection.state is IDLE and connection.wire.peek():
-                # Its next request waits to be read: that is no idle client.
-                continue
-            # A lingering one has been counted, when our side was shut.
-            lingers = connection.state is LINGERING
-            self._service.close(connection, None if lingers else "limit")
-            wanted -= 1
-            if not wanted:
-                break
-        return wanted < total
 
     # -- reading ------------------------------------------------------------------------
 

@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from gthreadsrv.worker.wire import Wire
     from gthreadsrv_metrics.scoreboard import ThreadRow
 
-__all__ = ["Service"]
+__all__ = ["LINGER_S", "Service"]
 
-_LINGER_S = 2.0
+LINGER_S = 2.0
 _LINGER_BYTES = 256 * 1024
 
 # Stands in where the request could not be read.
@@ -479,7 +479,7 @@ class Service:
     def shut(self, connection: Connection) -> None:
         """Shut our side, as far as the client takes the last of it; then wait.  Its owner."""
         if connection.wire.shut():
-            self._pool.linger(connection, monotonic() + _LINGER_S)
+            self._pool.linger(connection, monotonic() + LINGER_S)
         else:
             self.close(connection, None)
 
