@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gthreadsrv.errors import StopRequestedError
 from gthreadsrv.hooks.calling import HookError, call, report, tell
 from gthreadsrv.hooks.views import App, Server, Worker
 from gthreadsrv.hooks.worker import WorkerHooks
@@ -59,14 +60,12 @@ class MasterHooks:
             call(self._hooks, "when_ready", self.server)
 
     def reloading(self, settings: Settings, app: App, listeners: Sequence[Listener]) -> None:
-        """New settings are about to be rolled out; HookError gives them up."""
+        """New settings are about to be rolled out; HookError gives them up; as `starting`."""
         self.adopt(settings, app, listeners)
         before = self.server.num_workers
         self.resized(min(max(before, settings.least_workers), settings.most_workers), before)
-        try:
+        with self._signals.interruptible():
             call(self._hooks, "on_reload", self.server)
-        finally:
-            self._signals.rearm()
 
     def resized(self, new: int, old: int | None) -> None:
         """So many workers are wanted."""
@@ -91,16 +90,21 @@ class MasterHooks:
     def before_fork(
         self, settings: Settings, app: App, sockets: Sequence[Listener]
     ) -> WorkerHooks | None:
-        """A worker's hooks and its view; None when `pre_fork` forbids it by an exception."""
+        """A worker's hooks and its view; None when `pre_fork` forbids it by an exception.
+
+        Or when the server is told to stop meanwhile.
+        """
         self.server.worker_age += 1
         worker = Worker(self.server, settings, app, sockets)
-        try:
-            call(self._hooks, "pre_fork", self.server, worker)
-        except HookError as error:
-            report("pre_fork", error)
-            return None
-        finally:
-            self._rearm("pre_fork")
+        if "pre_fork" in self._hooks:
+            try:
+                with self._signals.interruptible():
+                    call(self._hooks, "pre_fork", self.server, worker)
+            except HookError as error:
+                report("pre_fork", error)
+                return None
+            except StopRequestedError:  # noted as a signal as well, and acted upon as such
+                return None
         return WorkerHooks(settings.hooks, self.server, worker)
 
     def forked(self, hooks: WorkerHooks, pid: int) -> None:

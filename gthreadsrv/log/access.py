@@ -135,14 +135,13 @@ class AccessLog:
                 f',"remote_addr":{text(client)},"method":{text(head.method[:_SHORT])}'
                 f',"target":{text(head.target[:_SHORT])}'
             )
-            fields = self._fields([(name, value[:_SHORT]) for name, value in head.headers])
+            fields = self._fields(head.headers, _SHORT)
             line = f"{begin}{asked}{answer}{fields}{end}"
         self._write(line)
 
-    def _fields(self, headers: Headers) -> str:
-        """The part of a JSON line that is made of a request's fields."""
-        text = encode_basestring_ascii
-        referer = agent = forwarded = _NULL
+    def _fields(self, headers: Headers, most: int | None = None) -> str:
+        """The part of a JSON line that is made of a request's fields, ``most`` bytes of each."""
+        referer = agent = forwarded = None
         find = self._places.get
         for name, value in headers:
             # Most fields are known and not wanted: one look-up and one test for those.
@@ -151,12 +150,15 @@ class AccessLog:
                 if place < 0:
                     place = self._learn(name)
                 if place == 1:
-                    referer = text(value.decode("latin-1"))
+                    referer = _joined(referer, value)
                 elif place == 2:
-                    agent = text(value.decode("latin-1"))
+                    agent = _joined(agent, value)
                 elif place == 3:
-                    forwarded = text(value.decode("latin-1"))
-        return f',"referer":{referer},"user_agent":{agent},"forwarded_for":{forwarded}'
+                    forwarded = _joined(forwarded, value)
+        return (
+            f',"referer":{_quoted(referer, most)},"user_agent":{_quoted(agent, most)}'
+            f',"forwarded_for":{_quoted(forwarded, most)}'
+        )
 
     def _write(self, line: str) -> None:
         try:
@@ -178,6 +180,15 @@ class AccessLog:
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+
+def _joined(before: bytes | None, value: bytes) -> bytes:
+    """What several lines of one field say (RFC 9110 5.3); a proxy may write one of its own."""
+    return value if before is None else b"%b, %b" % (before, value)
+
+
+def _quoted(value: bytes | None, most: int | None) -> str:
+    return _NULL if value is None else encode_basestring_ascii(value[:most].decode("latin-1"))
 
 
 def client_of(environ: Mapping[str, object], peer: tuple[str, str]) -> str:

@@ -123,11 +123,9 @@ def escaped(text: str) -> str:
 
 
 def field(headers: Headers, name: bytes) -> str:
-    """A request field's value, or a dash."""
-    for key, value in headers:
-        if key.lower() == name:
-            return escaped(value.decode("latin-1")) or _NONE
-    return _NONE
+    """A request field's value, all its lines joined (RFC 9110 5.3), or a dash."""
+    lines = [value for key, value in headers if key.lower() == name]
+    return escaped(b", ".join(lines).decode("latin-1")) or _NONE
 
 
 def _find(name: str) -> Atom | None:
@@ -147,7 +145,15 @@ def _find(name: str) -> Atom | None:
 def _variable(name: str) -> Atom:
     if name in _SECRET_VARIABLES:
         return lambda record: _HIDDEN if name in record.environ else _NONE
-    return lambda record: escaped(str(record.environ[name])) if name in record.environ else _NONE
+    return lambda record: _shown(record.environ[name]) if name in record.environ else _NONE
+
+
+def _shown(value: object) -> str:
+    """What the application has put there; a dash where that cannot be shown."""
+    try:
+        return escaped(str(value))
+    except Exception:  # noqa: BLE001 - it is the application's, and its response has left
+        return _NONE
 
 
 def _hidden(record: Record, name: str, kind: str) -> str:

@@ -49,8 +49,7 @@ class Lines:
         record.exc_text = fields.get("exception")
         setattr(record, FIELDS, fields)
         record.__dict__.update({k: v for k, v in fields.items() if k not in _TAKEN})
-        for handle in self._handles:
-            handle(record)
+        _hand_on(record, self._handles)
 
 
 class LoggedAccess:
@@ -92,8 +91,7 @@ class LoggedAccess:
             )
         )  # fmt: skip
         record = logging.LogRecord(ACCESS, logging.INFO, "", 0, self._format, (atoms,), None)
-        for handle in self._handles:
-            handle(record)
+        _hand_on(record, self._handles)
 
     def reopen(self) -> None:
         """Go on in a new file after log rotation; raises OSError, keeping the old one."""
@@ -104,6 +102,20 @@ class LoggedAccess:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+
+def _hand_on(
+    record: logging.LogRecord, handles: Iterable[Callable[[logging.LogRecord], object]]
+) -> None:
+    """Give a record to all of them, whatever becomes of it there.
+
+    Python's logging keeps what a handler raises to itself, but not what a filter does.
+    """
+    for handle in handles:
+        try:
+            handle(record)
+        except Exception:  # noqa: BLE001 - a line that is lost must not cost a process
+            logging.Handler().handleError(record)
 
 
 def through(name: str) -> Callable[[logging.LogRecord], object]:

@@ -310,10 +310,9 @@ class Arbiter:
         self._notifier.reloading()
         before = self._pairs[fleet.plan.desired]
         try:
-            try:
+            # The file may wait for somebody who does not answer.
+            with self._signals.interruptible():
                 settings = self._reload_settings().settings
-            finally:
-                self._signals.rearm()
             pair = self._revisions.make(settings)
             workers = pair.workers
             self._hooks.reloading(settings, workers.app, workers.listeners)

@@ -38,7 +38,7 @@ SLOTS: Final = 3
 _CONNECTIONS: Final = 512
 # A scraper is a neighbour and a machine: one that takes longer is not coming back.
 _HEAD_S: Final = 2.0
-_WRITE_S: Final = 5.0
+_WRITE_S: Final = 2.0
 
 
 def exporter_board() -> Scoreboard:

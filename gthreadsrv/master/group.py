@@ -22,6 +22,7 @@ from gthreadsrv.master.spawn import spawn
 from gthreadsrv.worker.channel import (
     BootFailed,
     CodeChanged,
+    Garbled,
     RetireRequested,
     WorkerReady,
     open_channel,
@@ -165,6 +166,12 @@ class Group:
                     self.fleet.retire(worker, reason)
                 case CodeChanged(path):
                     self._changed.append(path)
+                case Garbled():
+                    log.warning(
+                        self._event("has sent nonsense"),
+                        detail="something in it writes to descriptors that are not its own",
+                        **_identity(worker),
+                    )
 
     def changed_code(self) -> list[str]:
         """Files that workers have found changed, since the last call."""

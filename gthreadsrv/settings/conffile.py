@@ -15,7 +15,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gthreadsrv.errors import ConfigError
+from gthreadsrv.errors import ConfigError, StopRequestedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -121,7 +121,7 @@ def _run(code: CodeType, path: str, source: ConfigSource, shown: str) -> dict[st
         space["__package__"] = source.module.rpartition(".")[0]
     try:
         exec(code, space)  # noqa: S102  the file is the operator's own program
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StopRequestedError):
         raise
     # The file may do anything, leave included; all of it means: not these settings.
     except BaseException as error:  # noqa: BLE001  becomes the one line for the user

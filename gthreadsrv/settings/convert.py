@@ -273,7 +273,8 @@ def many(
             items = [
                 part.strip()
                 for item in items
-                for part in text(item).split(separator)
+                # An empty text is how a flag says: none of them.
+                for part in ("" if item == "" else text(item)).split(separator)
                 if part.strip()
             ]
         return tuple(convert(item) for item in items)

@@ -19,13 +19,16 @@ import socket
 from dataclasses import dataclass
 from select import POLLIN
 from select import poll as system_poll
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 RetireReason: TypeAlias = Literal["max_requests", "max_lifetime", "max_rss", "request_timeout"]
 
 # One text field; two of them, escaped at worst sixfold, still fit the default buffer of 208 KiB.
 _TEXT_LIMIT: Final = 8_000
 _RECEIVE_SIZE: Final = 65_536
+_RECEIVES_MAX: Final = 16
+"""At a time: one worker that writes without end must not hold up the others' master."""
+_FRAME_MAX: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,17 @@ class CodeChanged:
     path: str
 
 
-Message: TypeAlias = WorkerReady | BootFailed | RetireRequested | CodeChanged
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """What came was no message: code of the application's has written to our descriptor.
 
+    Never sent; the master's end says it, once in a line's life.
+    """
+
+
+Message: TypeAlias = WorkerReady | BootFailed | RetireRequested | CodeChanged | Garbled
+
+_REASONS: Final = frozenset(get_args(RetireReason))
 _KINDS: Final[dict[str, type[WorkerReady | BootFailed | RetireRequested | CodeChanged]]] = {
     kind.__name__: kind for kind in (WorkerReady, BootFailed, RetireRequested, CodeChanged)
 }
@@ -108,12 +120,13 @@ class WorkerChannel:
 class MasterChannel:
     """The master's end, read from its loop."""
 
-    __slots__ = ("_buffer", "_sock", "ended")
+    __slots__ = ("_buffer", "_sock", "_told", "ended")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._buffer = b""
+        self._told = False
         self.ended = False
 
     def fileno(self) -> int:
@@ -121,8 +134,10 @@ class MasterChannel:
         return self._sock.fileno()
 
     def receive(self) -> list[Message]:
-        """All messages that have arrived, in order; sets `ended` once nothing more can come."""
-        while not self.ended:
+        """The messages that have arrived, in order; sets `ended` once nothing more can come."""
+        for _ in range(_RECEIVES_MAX):
+            if self.ended:
+                break
             try:
                 data = self._sock.recv(_RECEIVE_SIZE)
             except BlockingIOError:
@@ -132,7 +147,16 @@ class MasterChannel:
             self.ended = not data
             self._buffer += data
         *frames, self._buffer = self._buffer.split(b"\n")
-        return [_decode(frame) for frame in frames]
+        messages = [_decode(frame) for frame in frames if frame]
+        garbled = None in messages
+        if len(self._buffer) > _FRAME_MAX:
+            self._buffer = b""
+            garbled = True
+        understood: list[Message] = [message for message in messages if message is not None]
+        if garbled and not self._told:
+            self._told = True
+            understood.append(Garbled())
+        return understood
 
     def close(self) -> None:
         """Close this end: a worker still running reads it as the master's death."""
@@ -147,9 +171,19 @@ def open_channel() -> tuple[MasterChannel, WorkerChannel]:
 
 def _encode(message: Message) -> bytes:
     fields = {name: str(text)[-_TEXT_LIMIT:] for name, text in dataclasses.asdict(message).items()}
-    return json.dumps([type(message).__name__, fields]).encode() + b"\n"
+    # On a line of its own, also behind what somebody has written there by mistake.
+    return b"\n" + json.dumps([type(message).__name__, fields]).encode() + b"\n"
 
 
-def _decode(frame: bytes) -> Message:
-    name, fields = json.loads(frame)
-    return _KINDS[name](**fields)
+def _decode(frame: bytes) -> Message | None:
+    """The message of a frame; None when it is none."""
+    try:
+        name, fields = json.loads(frame)
+        if not all(type(text) is str for text in fields.values()):
+            return None
+        message = _KINDS[name](**fields)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    if isinstance(message, RetireRequested) and message.reason not in _REASONS:
+        return None
+    return message

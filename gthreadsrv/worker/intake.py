@@ -8,6 +8,7 @@ is the pool's or the connection's.
 from __future__ import annotations
 
 import errno
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,10 @@ from gthreadsrv.worker.connection import (
     WRITING,
     State,
 )
-from gthreadsrv.worker.eviction import evict, spare
 from gthreadsrv.worker.handshake import Handshakes, TlsError
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.poller import READ
+from gthreadsrv.worker.room import Room
 from gthreadsrv.worker.sweep import sweep
 from gthreadsrv.worker.upload import Upload
 from gthreadsrv.wsgi.exchange import ClientGoneError
@@ -94,6 +95,7 @@ class Intake:
         self._drain = drain
         self._row = service.row
         self._handshakes = Handshakes(pool, self._patience, service)
+        self._room = Room(pool, settings.worker_connections, self._patience, service)
 
     # -- the leader's loop --------------------------------------------------------------
 
@@ -177,7 +179,7 @@ class Intake:
             pool.accepting
             and now >= pool.resume_at
             and pool.free_threads() > sum(1 for one in fresh if one.fresh_until)
-            and (len(pool.connections) < self._settings.worker_connections or bool(spare(pool)))
+            and self._room.there(now)
         )
 
     def _gate(self) -> float | None:
@@ -194,8 +196,11 @@ class Intake:
             return None
         if pool.resume_at > now:
             return pool.resume_at - now
-        # A fresh connection that has spoken or aged lets the next one in.
-        return max(0.0, pool.fresh[0].fresh_until - now) if pool.fresh else None
+        # A fresh connection that has spoken or aged lets the next one in, and so does room.
+        until = pool.fresh[0].fresh_until if pool.fresh else inf
+        if pool.room_at > now and self._room.full():
+            until = min(until, pool.room_at)
+        return max(0.0, until - now) if until < inf else None
 
     def open_ports(self) -> None:
         """Have the poller report new connections.  The leader."""
@@ -230,12 +235,12 @@ class Intake:
         except OSError as error:
             self._on_scarcity(error, now)
             return None
-        if len(pool.connections) >= self._settings.worker_connections:
+        if self._room.full():
             # Only now: had another worker been quicker, one would be closed for nothing.
-            evict(pool, self._service)
+            self._room.make(now)
         connection = port.admit(sock, peer, self._patience.write_s)
         pool.connections[connection.fd] = connection
-        if pool.events and len(pool.connections) < self._settings.worker_connections:
+        if pool.events and not self._room.full():
             # More may wait. They take turns with the connections that are here already: one
             # accept in each round of the poller would be a second's wait for the last of them.
             # At the limit it is one: who makes room for it may have a request in these events.
@@ -263,7 +268,7 @@ class Intake:
             self._service.log_out_of_resources(error)
         # Our own limit of descriptors is a connection limit that nobody has set: idle clients
         # go, so that others are served.  Where the whole machine lacks something that helps nobody.
-        if error.errno == errno.EMFILE and evict(pool, self._service):
+        if error.errno == errno.EMFILE and self._room.make(now):
             return
         pool.resume_at = now + _SCARCITY_S
         self.close_ports()

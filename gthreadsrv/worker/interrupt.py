@@ -6,6 +6,8 @@ is imported when it is first needed: most workers never interrupt anybody.
 
 from __future__ import annotations
 
+import logging
+import queue
 import sys
 import threading
 from time import sleep
@@ -19,6 +21,11 @@ __all__ = ["Interruption", "RequestTimeoutError", "raise_in", "take_back"]
 # From the application's callable to its iterable it is microseconds.
 _TRIES: Final = 50
 _PAUSE_S: Final = 0.0002
+
+# Modules that take and free locks in functions written in Python: an exception between the two
+# steps leaves the lock taken for good, and with it whoever logs, or asks the queue, next. Waiting
+# is safe, it takes back what it must.
+_LOCKING: Final = frozenset({logging.__file__, queue.__file__, threading.__file__})
 
 
 class RequestTimeoutError(BaseException):
@@ -135,9 +142,15 @@ class Interruption:
         self.since = 0.0
 
     def _is_home(self, ident: int) -> bool:
-        """Say whether the thread is about to go on in the code that calls the application.
+        """Say whether the thread is at a place where no exception may come.
 
+        In the code that calls the application, or between the taking of a lock and its freeing.
         In an exchange or a wire it may be interrupted: there the result is known, and is closed.
         """
         frame = sys._current_frames().get(ident)  # noqa: SLF001 - the only way
-        return frame is not None and frame.f_code.co_filename in self._homes
+        if frame is None:
+            return False
+        code = frame.f_code
+        return code.co_filename in self._homes or (
+            code.co_filename in _LOCKING and code.co_name != "wait"
+        )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Final, Protocol, TypeVar
 
 from gthreadsrv.worker.allowance import Allowance
 from gthreadsrv.worker.spool import open_spool
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "ALLOWANCE",
     "HIGH_WATER_BYTES",
     "MEMORY_MAX_BYTES",
     "SPILL_MAX_BYTES",
@@ -57,7 +58,7 @@ def sendfile(sock: socket.socket, fd: int, offset: int, count: int) -> int:
     return os.sendfile(sock.fileno(), fd, offset, count)
 
 
-_allowance = Allowance(MEMORY_MAX_BYTES)
+ALLOWANCE: Final = Allowance(MEMORY_MAX_BYTES)
 
 
 class _FilePart:
@@ -91,19 +92,19 @@ class Outbox:
     def keep(self, data: bytes | memoryview) -> None:
         """Add bytes that nobody else holds on to: the first rest of a send."""
         view = memoryview(data)
-        if not _allowance.take(_weight(view)):
+        if not ALLOWANCE.take(_weight(view)):
             with suppress(OSError):
                 self._write(view)
                 return
             # No disk either: the response has begun, so memory it is.
-            _allowance.overdraw(_weight(view))
+            ALLOWANCE.overdraw(_weight(view))
         self._append(view)
 
     def add(self, data: bytes | memoryview) -> None:
         """Add bytes; past the high-water mark they go to a file.  Raises OSError."""
         small = self._spill_part is None and self._memory + len(data) <= HIGH_WATER_BYTES
         view = memoryview(data)
-        if small and _allowance.take(_weight(view)):
+        if small and ALLOWANCE.take(_weight(view)):
             self._append(view)
         else:
             self._write(data)
@@ -156,7 +157,7 @@ class Outbox:
                 if sent < len(part):
                     parts[0] = part[sent:]
                     continue
-                _allowance.give(_weight(part))
+                ALLOWANCE.give(_weight(part))
             else:
                 if not sent and part.count:
                     raise ConnectionAbortedError("a file became shorter while it was sent")
@@ -176,7 +177,7 @@ class Outbox:
             if isinstance(part, _FilePart):
                 os.close(part.fd)
             else:
-                _allowance.give(_weight(part))
+                ALLOWANCE.give(_weight(part))
         self._parts.clear()
         if self._spill is not None:
             # A full disk refuses once more what it refused before; the descriptor goes.

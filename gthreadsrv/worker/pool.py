@@ -92,6 +92,9 @@ class Pool:
         """Whether the poller does not report new connections now.  Only the leader sets it."""
         self.resume_at = 0.0
         """No accept before this instant: the process ran out of descriptors or memory."""
+        self.room_at = 0.0
+        """At the limit of connections nobody can be closed for another before this instant.  Only
+        the leader touches it."""
         self.complain_at = 0.0
         """No log line about that before this instant.  Only the leader touches it."""
         self.clock = ClockWatch()

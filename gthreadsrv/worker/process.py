@@ -24,6 +24,7 @@ from gthreadsrv.http.recall import Recall, RecallingParser
 from gthreadsrv.http.response import HeadEncoder
 from gthreadsrv.net.drain import stop_new_connections
 from gthreadsrv.net.peers import TrustedPeers
+from gthreadsrv.worker import outbox, spool, upload
 from gthreadsrv.worker.balance import Balance
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
 from gthreadsrv.worker.drain import Drain
@@ -43,6 +44,7 @@ from gthreadsrv.worker.watchdog import Watchdog
 from gthreadsrv.wsgi.fields import FieldTrust
 from gthreadsrv.wsgi.file_wrapper import FileWrapper, ReadFileWrapper
 from gthreadsrv.wsgi.metrics_path import with_metrics
+from gthreadsrv_metrics.cgroup import read_cgroup
 from gthreadsrv_metrics.layout import M_SHARED_QUEUES, M_SHUTTING_DOWN
 from gthreadsrv_metrics.proc import OwnTimes
 
@@ -64,6 +66,10 @@ EXIT_NO_APPLICATION: Final = 3
 
 _JOIN_S: Final = 1.0
 
+_SHARE: Final = 8
+"""An eighth of the container's memory, divided by its workers, is what clients may fill with
+bodies; as much with responses, and with files in memory. More than half is the application's."""
+
 
 def run_worker(context: WorkerContext) -> int:
     """Serve until told to leave; return the process's exit status.
@@ -78,6 +84,7 @@ def run_worker(context: WorkerContext) -> int:
         return EXIT_NO_APPLICATION
     slot = context.board.slot(context.slot)
     settings = context.settings
+    fit_into(read_cgroup().memory_limit_bytes, settings.most_workers)
     pool = Pool(
         slot,
         _request_limit(settings) if context.role == "worker" else 0,
@@ -133,6 +140,14 @@ def run_worker(context: WorkerContext) -> int:
         hooks.interrupted()
     beat()
     return 0
+
+
+def fit_into(memory_bytes: int | None, workers: int) -> None:
+    """Have what clients may fill follow the container's memory, where it has a limit."""
+    if memory_bytes is None:
+        return
+    for allowance in (outbox.ALLOWANCE, spool.ALLOWANCE, upload.ALLOWANCE):
+        allowance.limit = min(allowance.limit, memory_bytes // (_SHARE * workers))
 
 
 def _last_to_serve(board: Scoreboard) -> bool:

@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from gthreadsrv.worker.wire import Wire
     from gthreadsrv_metrics.scoreboard import ThreadRow
 
-__all__ = ["Service"]
+__all__ = ["LINGER_S", "Service"]
 
-_LINGER_S = 2.0
+LINGER_S = 2.0
 _LINGER_BYTES = 256 * 1024
 
 # Stands in where the request could not be read.
@@ -298,7 +298,9 @@ class Service:
                 client=connection.peer[0],
                 exc_info=error,
             )
-        if exchange.started:
+        started = exchange.started
+        exchange.end()
+        if started:
             # The client has a status already; only a cut connection can tell it more.
             exchange.cut = True
             exchange.keep_alive = False
@@ -478,7 +480,7 @@ class Service:
     def shut(self, connection: Connection) -> None:
         """Shut our side, as far as the client takes the last of it; then wait.  Its owner."""
         if connection.wire.shut():
-            self._pool.linger(connection, monotonic() + _LINGER_S)
+            self._pool.linger(connection, monotonic() + LINGER_S)
         else:
             self.close(connection, None)
 

@@ -1,16 +1,27 @@
 """A nameless file for bytes that are too many to keep in memory.
 
 On a read-only root with no writable temporary directory the kernel's own anonymous file
-stands in; that is memory again, but swappable, and counted by the container's limit.
+stands in. That is memory again, and counts against the container's limit: so all of a worker's
+together hold no more than `ALLOWANCE`, and a client that sends more meets a full disk.
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import tempfile
-from typing import IO
+from typing import IO, TYPE_CHECKING, Final
 
-__all__ = ["open_spool"]
+from gthreadsrv.worker.allowance import Allowance
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["ALLOWANCE", "open_spool"]
+
+ALLOWANCE: Final = Allowance(64 * 1024 * 1024)
+"""What a worker's files in memory may hold in all."""
 
 
 def open_spool() -> IO[bytes]:
@@ -23,4 +34,24 @@ def open_spool() -> IO[bytes]:
     except OSError:
         if not hasattr(os, "memfd_create"):
             raise
-        return os.fdopen(os.memfd_create("gthreadsrv-spool"), "w+b")
+        return io.BufferedRandom(_MemoryFile(os.memfd_create("gthreadsrv-spool"), "r+b"))
+
+
+class _MemoryFile(io.FileIO):
+    """A file in memory, written from its beginning to its end, once."""
+
+    _counted = 0
+
+    def write(self, data: ReadableBuffer) -> int:
+        count = memoryview(data).nbytes
+        if not ALLOWANCE.take(count):
+            raise OSError(
+                errno.ENOSPC, "no room in memory, and there is no writable temporary directory"
+            )
+        self._counted += count
+        return super().write(data)
+
+    def close(self) -> None:
+        counted, self._counted = self._counted, 0
+        ALLOWANCE.give(counted)
+        super().close()

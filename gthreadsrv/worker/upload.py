@@ -13,7 +13,7 @@ from typing import IO, Final
 from gthreadsrv.worker.allowance import Allowance
 from gthreadsrv.worker.spool import open_spool
 
-__all__ = ["MEMORY_MAX_BYTES", "UNCOUNTED_BYTES", "Upload"]
+__all__ = ["ALLOWANCE", "MEMORY_MAX_BYTES", "UNCOUNTED_BYTES", "Upload"]
 
 MEMORY_MAX_BYTES: Final = 1024 * 1024
 """A body up to this size stays in memory.  1 MiB holds JSON and forms; photos spill."""
@@ -24,7 +24,7 @@ UNCOUNTED_BYTES: Final = 64 * 1024
 SHARED_MAX_BYTES: Final = 64 * 1024 * 1024
 """What the others may keep in memory in all, in one worker, while they come."""
 
-_allowance = Allowance(SHARED_MAX_BYTES)
+ALLOWANCE: Final = Allowance(SHARED_MAX_BYTES)
 
 
 class Upload:
@@ -60,7 +60,7 @@ class Upload:
             self._let_go()
 
     def _may_stay(self) -> bool:
-        if self.size > MEMORY_MAX_BYTES or not _allowance.take(self.size - self._counted):
+        if self.size > MEMORY_MAX_BYTES or not ALLOWANCE.take(self.size - self._counted):
             return False
         self._counted = self.size
         return True
@@ -70,7 +70,7 @@ class Upload:
         self._first = b""
         self._more = bytearray()
         if self._counted:
-            _allowance.give(self._counted)
+            ALLOWANCE.give(self._counted)
             self._counted = 0
 
     def seal(self) -> None:

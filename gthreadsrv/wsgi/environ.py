@@ -129,6 +129,7 @@ class EnvironBuilder:
         # Here, not in `build`: fields are kept from requests in HTTP/1.1 only.
         environ["SERVER_PROTOCOL"] = _PROTOCOLS[head.minor]
         keys = self._keys
+        said: dict[str, str] = {}
         for name, value in head.headers:
             key = keys.get(name)
             if key is None:
@@ -136,8 +137,11 @@ class EnvironBuilder:
             if not key:
                 if b"_" not in name:
                     continue
-                key = self._underscored(name, value, environ, trusted=trusted)
+                key = self._underscored(name, trusted=trusted)
                 if not key:
+                    continue
+                if trusted:
+                    _believe(key, value.decode("latin-1"), said, environ)
                     continue
             if key in environ:
                 # RFC 9110 5.3: repeats join by a comma; cookies by a semicolon (RFC 9113 8.2.3).
@@ -145,6 +149,7 @@ class EnvironBuilder:
                 environ[key] += joint + value.decode("latin-1")
             else:
                 environ[key] = value.decode("latin-1")
+        environ.update(said)
         if head.chunked:
             # What the application reads is the decoded body (RFC 9112 7.1.3).
             environ.pop("HTTP_TRANSFER_ENCODING", None)
@@ -154,24 +159,14 @@ class EnvironBuilder:
                 environ["wsgi.url_scheme"] = scheme
         return environ
 
-    def _underscored(
-        self, name: bytes, value: bytes, environ: dict[str, Any], *, trusted: bool
-    ) -> str:
+    def _underscored(self, name: bytes, *, trusted: bool) -> str:
         """Return the key of a name with "_" that `_learn` left out; empty when it stays out."""
         text = name.decode("latin-1").upper()
         if text not in self._forwarder:
             return ""
-        if trusted:
-            if text == "SCRIPT_NAME":
-                mount = value.decode("latin-1").rstrip("/")
-                if "HTTP_SCRIPT_NAME" in environ and mount != environ["SCRIPT_NAME"]:
-                    raise BadRequestError("several SCRIPT_NAME contradict each other")
-                environ["SCRIPT_NAME"] = mount
-        elif self._map == "refuse":
+        if not trusted and self._map == "refuse":
             raise BadRequestError(f"field name {text!r} holds _")
-        elif self._map == "drop":
-            return ""
-        return f"HTTP_{text}"
+        return f"HTTP_{text}" if trusted or self._map == "dangerous" else ""
 
     def _learn(self, name: bytes) -> str:
         """Return the environ key for a field name; empty for a name that is left out.
@@ -244,6 +239,19 @@ class ClientEnvironBuilder(EnvironBuilder):
                 client = self._finder.find(text, peer)
                 environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client
         return environ
+
+
+def _believe(key: str, text: str, said: dict[str, str], environ: dict[str, Any]) -> None:
+    """Note what a trusted proxy says in a name with "_".
+
+    Apart from the rest, as it is to stand in the place of a twin with "-": that is a client's.
+    """
+    if key == "HTTP_SCRIPT_NAME":
+        mount = text.rstrip("/")
+        if key in said and mount != environ["SCRIPT_NAME"]:
+            raise BadRequestError("several SCRIPT_NAME contradict each other")
+        environ["SCRIPT_NAME"] = mount
+    said[key] = f"{said[key]},{text}" if key in said else text
 
 
 class _ErrorStream:

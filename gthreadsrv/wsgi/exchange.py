@@ -324,17 +324,24 @@ class Exchange:
             )
             self.cut = True
             self.keep_alive = False
-        # An application may keep write() and call it later: the connection is another's then.
+        self._framing = EMPTY
+
+    def end(self) -> None:
+        """Take nothing more, whatever has been sent.
+
+        An application may keep write() and call it later: the connection is another's then.
+        """
+        self.started = True
         self._framing = EMPTY
 
 
 def close_result(result: object, failure: BaseException | None) -> BaseException | None:
     """Call the iterable's close() (PEP 3333); return what has failed of both, the later one."""
-    close = getattr(result, "close", None)
-    if close is None:
-        return failure
     try:
-        close()
+        # The look for it may fail as well: an object that stands in for another asks that one.
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()
     except BaseException as error:  # noqa: BLE001 - it is the application's
         if failure is not None and error is not failure:
             error.__context__ = failure

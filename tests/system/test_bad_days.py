@@ -275,3 +275,35 @@ def test_a_worker_that_is_stopped_is_replaced(serve: Servers) -> None:
         assert server.get("/hello").body == b"hello\n"
     assert other in server.wait_workers(2)
     assert server.sample("gthreadsrv_worker_exits_total", reason="heartbeat") == 1
+
+
+def test_an_application_that_writes_to_the_servers_descriptors(serve: Servers) -> None:
+    """By a number that was its own once: the master reads nonsense, says so, and goes on."""
+    server = serve("behaviours:app", "--max-requests", "4", allow_errors=True)
+    [worker] = server.wait_workers(1)
+    assert int(server.get("/astray").body) >= 1
+    server.wait_log("worker has sent nonsense", worker_pid=worker)
+    for _ in range(3):
+        assert server.get("/hello").status == 200
+    # What the worker itself says behind it is understood.
+    server.wait_log("worker asks to be replaced", worker_pid=worker)
+    server.wait_log("worker ready", 2)
+    assert server.get("/hello").status == 200
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("hook", ["on_reload(server)", "pre_fork(server, worker)"])
+def test_a_stop_is_heard_while_a_hook_waits(serve: Servers, hook: str) -> None:
+    """For somebody who does not answer: it runs in the master, which nothing else would end."""
+    config, waits = serve.folder / "waiting.py", serve.folder / "waits"
+    config.write_text("")
+    server = serve("behaviours:app", "--config", str(config), allow_errors=True)
+    server.wait_workers(1)
+    config.write_text(
+        f"import pathlib, time\n\ndef {hook}:\n    pathlib.Path({str(waits)!r}).touch()\n"
+        "    while True:\n        time.sleep(1)\n"
+    )
+    server.send_signal(signal.SIGHUP)
+    wait_until(waits.exists, what="the hook runs")
+
+    assert server.stop(deadline_s=10) == 0

@@ -337,6 +337,22 @@ def leave(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     sys.exit("the application wants to leave")
 
 
+def astray(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Write to every socket without a name that this process has; how many there were."""
+    import socket
+
+    count = 0
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            with socket.socket(fileno=os.dup(fd)) as sock:
+                if sock.family == socket.AF_UNIX and not sock.getpeername():
+                    sock.send(b'{"not": "yours"}\n[')
+                    count += 1
+        except OSError:
+            continue
+    return sized(start_response, b"%d" % count)
+
+
 def log(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """Log one line by structlog, one by logging and one to wsgi.errors."""
     import logging
@@ -357,7 +373,7 @@ ROUTES: dict[str, Callable[[Environ, StartResponse], Iterable[bytes]]] = {
         drip, generator, nothing, write, write_sized, status, not_modified, cookies, own_date,
         closing, fail, fail_after_start, fail_first, fail_later, fail_close, error_page, twice,
         never_starts, returns_none, injects, too_short, too_long, file, file_like, kill, leave,
-        log,
+        astray, log,
     )
 }  # fmt: skip
 

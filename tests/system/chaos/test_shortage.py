@@ -152,6 +152,46 @@ def test_no_room_for_a_body(serve: Servers, limit: str) -> None:
     before.assert_back(slack_kb=8192)
 
 
+def shared_kb(pid: int) -> int:
+    """Memory of a process's files that are memory."""
+    found = 0
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        path = f"/proc/{pid}/fd/{fd}"
+        with contextlib.suppress(OSError):
+            if os.readlink(path).startswith("/memfd:"):
+                found += os.stat(path).st_blocks // 2
+    return found
+
+
+def test_a_body_in_a_container_without_a_writable_directory(serve: Servers) -> None:
+    """It goes to memory, of which it gets so much: one client is not the end of the others."""
+    config = serve.folder / "no_directory.py"
+    config.write_text(
+        "import tempfile\n\ndef _none(**_):\n    raise FileNotFoundError('no usable directory')\n\n"
+        "tempfile.TemporaryFile = _none\n"
+    )
+    server, ledger = serve_ledger(serve, "--config", str(config), workers=1)
+    [worker] = server.worker_pids()
+    most = 0
+    with load(server, ledger) as clients, Connection(open_socket(server.address)) as greedy:
+        greedy.send(
+            b"POST /upload?token=0 HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n"
+        )
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                greedy.send(bytes(MB))
+                most = max(most, shared_kb(worker))
+        server.wait_log("request body cannot be stored")
+        answer = upload(server, 2 * MB)
+        assert answer is not None
+        assert answer.status == 200
+        clients.wait_more()
+    clients.assert_nothing_lost()
+    assert MB // 1024 < most <= 64 * 1024
+    assert server.wait_workers(1) == [worker]
+    wait_until(lambda: shared_kb(worker) == 0, what="the memory is given back")
+
+
 # -- descriptors ---------------------------------------------------------------------------
 
 

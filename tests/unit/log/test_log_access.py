@@ -141,6 +141,27 @@ def test_a_json_line_says_all_that_is_known_of_a_response(json_log: Log) -> None
     }
 
 
+def test_all_lines_of_a_field_are_told(json_log: Log, tmp_path: Path) -> None:
+    """A proxy that adds a line of its own does not hide what the client wrote, nor the reverse."""
+    lines = [(b"X-Forwarded-For", b"forged"), (b"x-forwarded-for", b"198.51.100.7, 10.0.0.1")]
+    told = "forged, 198.51.100.7, 10.0.0.1"
+    assert json.loads(json_log.line(headers=lines))["forwarded_for"] == told
+    assert form_log(tmp_path, "%({X-Forwarded-For}i)s").line(headers=lines) == told
+
+
+class Unseen:
+    """What an application may put into its environ."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("outside of its context")
+
+
+def test_a_variable_that_cannot_be_shown_is_a_dash(tmp_path: Path) -> None:
+    """The response has left; an exception here would be the end of the worker."""
+    log = form_log(tmp_path, "%({x}e)s %(s)s")
+    assert log.line(environ={"x": Unseen()}) == "- 200"
+
+
 def test_what_a_request_did_not_have_is_null(json_log: Log) -> None:
     """A refused request may have no head at all."""
     line = json.loads(
@@ -161,9 +182,12 @@ def test_no_bytes_forge_a_json_line_or_field(
     line = dict(pairs)
     assert len(pairs) == len(line) == 16
     assert (line["target"], line["method"], line["remote_addr"]) == (target, method, remote)
-    last = {name.lower(): value.decode("latin-1") for name, value in headers}
-    assert line["user_agent"] == last.get(b"user-agent")
-    assert line["referer"] == last.get(b"referer")
+    said: dict[bytes, list[str]] = {}
+    for name, value in headers:
+        said.setdefault(name.lower(), []).append(value.decode("latin-1"))
+    for key in ("user_agent", "referer"):
+        lines = said.get(key.replace("_", "-").encode())
+        assert line[key] == (None if lines is None else ", ".join(lines))
 
 
 def test_names_that_clients_invent_do_not_grow_a_table_for_ever(json_log: Log) -> None:
@@ -243,8 +267,8 @@ def test_no_bytes_leave_their_quotes_in_a_text_format(
     )
     path, _, query = target.partition("?")
     assert line["q"] == f"{path}?{query}"
-    first = {name.lower(): text.decode("latin-1") for name, text in reversed(headers)}
-    assert line["a"] == (first.get(b"user-agent") or "-")
+    agents = [text.decode("latin-1") for name, text in headers if name == b"User-Agent"]
+    assert line["a"] == (", ".join(agents) or "-")
     assert line["o"] == (latin or "-")
     assert line["e"] == value
 
@@ -269,7 +293,8 @@ def test_a_line_on_a_pipe_is_short_enough_to_stay_whole() -> None:
         long = fields(
             section=SimpleNamespace(logged=""),
             target="/" + "\xff" * 8000,
-            headers=[(name, b'"' * 8000) for name in (b"User-Agent", b"Referer", b"X-Forwarded-For")],
+            headers=[(name, b'"' * 8000) for name in (b"User-Agent", b"Referer", b"X-Forwarded-For")]
+            * 20,
         )  # fmt: skip
         for form in ("json", "combined"):
             log = AccessLog(LogFile("-", writer), form)

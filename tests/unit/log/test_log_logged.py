@@ -123,6 +123,25 @@ def test_access_lines_are_records_with_atoms() -> None:
     assert len(dict(atoms)) == len(atoms)
 
 
+def test_a_filter_that_raises_costs_a_line_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As a handler that does: Python tells it on standard error, and requests go on."""
+
+    def nosy(record: logging.LogRecord) -> bool:
+        return bool(record.user)  # type: ignore[attr-defined]  # what only the application sets
+
+    configuration = to_kept()
+    configuration["filters"] = {"nosy": {"()": lambda: nosy}}
+    configuration["handlers"]["kept"]["filters"] = ["nosy"]
+    log.configure(Settings(app="a:b", logconfig_dict=configuration))
+    log.get_logger().warning("careful")
+    access()
+    assert Kept.records == []
+    told = capsys.readouterr().err
+    assert told.count("AttributeError: 'LogRecord' object has no attribute 'user'") >= 2
+
+
 def test_atoms_of_a_record_can_be_formatted_by_any_text() -> None:
     """A mapping is what logging's % takes."""
     record = Record("h", "GET", "/", 1, 200, 1, 0.5, 0.0, [], "", "", [], {})

@@ -194,6 +194,9 @@ def main(folder: Path) -> int:
 
     def load() -> Loaded:
         values = json.loads((folder / "settings.json").read_text())
+        if values.get("raise") == "hang":
+            tell(folder, "reads for ever")
+            threading.Event().wait()
         if "raise" in values:
             raise {"config": ConfigError, "bug": RuntimeError}[values["raise"]]("said the file")
         if isinstance(values.get("bind"), list):

@@ -194,6 +194,19 @@ def test_term_during_a_reload(start: Start) -> None:
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_the_file_is_read(start: Start, signum: signal.Signals) -> None:
+    """It may wait for somebody who does not answer, and the server leaves all the same."""
+    master = start()
+    workers = master.wait_pids(2)
+    master.configure(**{"raise": "hang"})
+    master.send_signal(signal.SIGHUP)
+    master.wait(lambda: "reads for ever" in master.told())
+    assert master.stop(signum) == 0
+    assert not any(alive(pid) for pid in workers)
+    assert master.logged("reload failed") == []
+
+
 def test_a_metrics_port_that_is_given_up_refuses(start: Start) -> None:
     """A scraper is told at once that nobody answers, and does not wait in a queue."""
     master = start(workers=1, metrics_bind="127.0.0.1:0")

@@ -201,6 +201,13 @@ def test_the_strongest_source_wins_for_each_setting_alone(
     assert loaded.origins["threads"].source.name.lower() == strongest
 
 
+@pytest.mark.parametrize("flag", ["--forwarded-allow-ips", "--proxy-allow-from"])
+def test_an_empty_list_of_addresses_is_nobody(flag: str) -> None:
+    """As with gunicorn; the default of loopback would be somebody."""
+    settings = load([flag, "", "a:b"], {}, "/").settings
+    assert (settings.forwarded_allow_ips, settings.proxy_allow_ips).count(()) == 1
+
+
 def test_an_empty_variable_counts_as_unset() -> None:
     """Orchestrators set variables to nothing where others have a value."""
     names = [s.variable for s in TABLE if s.in_environment]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gthreadsrv.worker.channel import (
     BootFailed,
+    Garbled,
     MasterChannel,
     Message,
     RetireRequested,
@@ -130,3 +131,49 @@ def test_threads_may_report_side_by_side(ends: Ends) -> None:
         received += master.receive()
     received += master.receive()
     assert received == [message] * 80
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"oops", b"\xff\xfe", b"[]", b"{}", b"null", b'["WorkerReady"]', b'["WorkerReady", 1]',
+        b'["WorkerReady", {"more": "1"}]', b'[["WorkerReady"], {}]', b'["Nobody", {}]',
+        b'["BootFailed", {"detail": 1}]', b'["RetireRequested", {"reason": "hate"}]',
+        b'["CodeChanged", {}]', b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_what_is_no_message_is_told_and_skipped(ends: Ends, frame: bytes) -> None:
+    """An application may write to any descriptor of its process; the master must outlive that."""
+    master, worker = ends
+    worker.send(WorkerReady())
+    worker._sock.sendall(frame)
+    worker.send(RetireRequested("max_rss"))
+
+    assert master.receive() == [WorkerReady(), RetireRequested("max_rss"), Garbled()]
+    assert not master.ended
+
+
+def test_a_worker_that_writes_without_end_costs_neither_time_nor_memory(ends: Ends) -> None:
+    """The master looks at so much of it at a time, and keeps none of it."""
+    master, worker = ends
+    done = threading.Event()
+
+    def write() -> None:
+        while not done.is_set():
+            select.select([], [worker], [], 0.1)
+            try:
+                worker._sock.send(b"x" * 65_536)
+            except BlockingIOError:
+                continue
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        while Garbled() not in master.receive():
+            pass
+        for _ in range(20):
+            assert master.receive() == []
+            assert len(master._buffer) <= 2 * 1024 * 1024
+    finally:
+        done.set()
+        writer.join()

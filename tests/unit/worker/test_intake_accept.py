@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from gthreadsrv.worker.connection import State
+from gthreadsrv.worker.drain import IDLE_GRACE_S
 from gthreadsrv.worker.intake import FRESH_S
 from tests.unit.worker.rig import (
     GET,
@@ -193,6 +194,7 @@ def test_a_sixteenth_of_the_idle_ones_goes_at_once(make_rig: MakeRig, clock: Clo
     rig = make_rig(worker_connections=32)
     for _ in range(32):
         rig.exchange(GET)
+    clock.advance(IDLE_GRACE_S)
 
     assert rig.exchange(GET).endswith(b"hello")
     assert rig.closed() == {"limit": 2}
@@ -212,7 +214,9 @@ def test_at_the_limit_a_crowd_does_not_close_on_requests_that_have_come(
     for client in (*crowd, *kept):
         client.sendall(GET)
 
-    rig.pump()
+    for _ in range(len(crowd)):
+        rig.pump()
+        clock.advance(IDLE_GRACE_S)
 
     for client in (*crowd, *kept):
         assert drained(client).startswith(b"HTTP/1.1 200")
@@ -227,7 +231,7 @@ def test_silent_connections_at_the_limit_do_not_shut_the_worker(
     for _ in range(2):
         rig.connect()
         rig.pump()
-        clock.advance(FRESH_S)
+        clock.advance(0.1)
     client = rig.connect()
     client.sendall(GET)
     rig.pump()
@@ -241,13 +245,13 @@ def test_a_busy_connection_is_never_closed_to_make_room(make_rig: MakeRig, clock
     rig = make_rig(worker_connections=2)
     busy = [rig.connect(), rig.connect()]
     for client in busy:
-        client.sendall(b"GET / HTTP/1.1\r\n")
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
         rig.pump()
     waiting = rig.connect()
     waiting.sendall(GET)
     rig.pump()
     assert len(rig.pool.connections) == 2
-    assert rig.poller.timeout_s is None
+    assert not rig.port.watched
 
     busy[0].close()
     rig.pump()
@@ -336,7 +340,7 @@ def test_at_the_limit_of_descriptors_the_oldest_idle_client_makes_room(
     idle = [rig.connect() for _ in range(2)]
     for client in idle:
         rig.exchange(GET, client)
-        clock.advance(0.1)
+        clock.advance(IDLE_GRACE_S)
     for client in idle:
         break_accept(rig, errno.EMFILE)
         assert rig.exchange(GET).endswith(b"hello")

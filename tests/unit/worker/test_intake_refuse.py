@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gthreadsrv.worker.connection import State
-from gthreadsrv.worker.eviction import evict
+from gthreadsrv.worker.drain import IDLE_GRACE_S
 from gthreadsrv.worker.patience import BODY_BYTES_PER_S
 from gthreadsrv.worker.sweep import SWEEP_PAUSE_S
 from gthreadsrv.worker.sweep import sweep as sweep_once
@@ -416,14 +416,15 @@ def test_a_request_that_comes_at_the_last_moment_is_served(make_rig: MakeRig, cl
     assert rig.closed() == {}
 
 
-def test_room_is_not_made_by_a_client_whose_request_waits(make_rig: MakeRig) -> None:
+def test_room_is_not_made_by_a_client_whose_request_waits(make_rig: MakeRig, clock: Clock) -> None:
     """Idle it is only for those who have not looked."""
     rig = make_rig(worker_connections=2)
     asking, idle = rig.connect(), rig.connect()
     rig.exchange(GET, asking)
     rig.exchange(GET, idle)
     asking.sendall(GET)
-    evict(rig.pool, rig.service)
+    clock.advance(IDLE_GRACE_S)
+    assert rig.intake._room.make(clock())
 
     assert at_end(idle)
     assert rig.exchange(b"", asking).startswith(b"HTTP/1.1 200 ")

@@ -256,7 +256,7 @@ def test_together_they_keep_only_so_much_in_memory(
 ) -> None:
     """Hundreds of clients that do not read must not fill it: the rest waits in files."""
     allowance = Allowance(1_000_000)
-    monkeypatch.setattr(module, "_allowance", allowance)
+    monkeypatch.setattr(module, "ALLOWANCE", allowance)
     first, second = Outbox(), Outbox()
     first.keep(memoryview(b"a" * 900_000)[100_000:])
     assert allowance.held == 900_000
@@ -280,7 +280,7 @@ def test_without_a_disk_it_is_memory_all_the_same(
         raise OSError(28, "No space left on device")
 
     allowance = Allowance(10)
-    monkeypatch.setattr(module, "_allowance", allowance)
+    monkeypatch.setattr(module, "ALLOWANCE", allowance)
     monkeypatch.setattr(module, "open_spool", full)
     outbox = Outbox()
     outbox.keep(b"a" * 100)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from gthreadsrv.settings import Settings
+from gthreadsrv.worker import outbox, spool, upload
 from gthreadsrv.worker.channel import BootFailed, MasterChannel, RetireRequested, WorkerReady
-from gthreadsrv.worker.process import EXIT_NO_APPLICATION, _GcWatch, _request_limit
+from gthreadsrv.worker.process import EXIT_NO_APPLICATION, _GcWatch, _request_limit, fit_into
 from gthreadsrv_metrics.layout import S_GC_COLLECTIONS, S_GC_PAUSE
 from gthreadsrv_metrics.scoreboard import Scoreboard
 from tests.unit.worker.rig import DEADLINE_S, GET, get, read_response, wait_until
@@ -234,3 +235,19 @@ def test_garbage_collections_are_timed() -> None:
 
     assert list(cells[S_GC_COLLECTIONS : S_GC_COLLECTIONS + 3]) == [0.0, 0.0, 1.0]
     assert 0.0 < cells[S_GC_PAUSE] < 1.0
+
+
+def test_what_clients_may_fill_follows_the_containers_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Slow clients of all workers together leave room for the application; never more than usual."""
+    allowances = (outbox.ALLOWANCE, spool.ALLOWANCE, upload.ALLOWANCE)
+    usual = [allowance.limit for allowance in allowances]
+    for allowance in allowances:
+        monkeypatch.setattr(allowance, "limit", allowance.limit)
+    for memory in (None, 1 << 40):
+        fit_into(memory, 4)
+        assert [allowance.limit for allowance in allowances] == usual
+    container, workers = 128 << 20, 2
+    fit_into(container, workers)
+    assert sum(allowance.limit for allowance in allowances) * workers < container / 2

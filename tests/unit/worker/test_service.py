@@ -214,6 +214,57 @@ def test_a_close_that_raises_ends_the_connection_but_not_the_thread(make_rig: Ma
     assert rig.errors() == {"application_error": 1}
 
 
+class Proxy:
+    """A result that stands in for another, which is not to be had any more."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("outside of its context")
+
+
+def test_a_close_that_cannot_be_looked_for_is_the_applications_failure(make_rig: MakeRig) -> None:
+    """As one that raises; the thread, and with it the worker, goes on."""
+    rig = make_rig(serving(Proxy([b"whole"]), ("Content-Length", "5")))
+    client = rig.connect()
+
+    assert rig.exchange(GET, client).endswith(b"\r\n\r\nwhole")
+    assert at_end(client)
+    assert rig.errors() == {"application_error": 1}
+
+
+@pytest.mark.parametrize("early", [b"", b"begun"])
+def test_a_write_after_a_failure_is_not_in_anothers_response(
+    make_rig: MakeRig, early: bytes
+) -> None:
+    """A thread of the application's may have kept write() of a request that has failed since."""
+    kept: list[Any] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        if environ["PATH_INFO"] != "/fail":
+            kept[0](b"of another")
+            return hello(environ, start_response)
+        kept.append(start_response("200 OK", []))
+        if early:
+            kept[0](early)
+        raise ValueError("on purpose")
+
+    rig = make_rig(app)
+    client = rig.connect()
+    first = rig.exchange(get("/fail"), client)
+    kept[0](b"of another")
+    assert b"of another" not in first + drained(client)
+    if not early:
+        assert first.startswith(b"HTTP/1.1 500 ")
+        second = rig.exchange(GET, client)
+        assert second.startswith(b"HTTP/1.1 200 ")
+        assert second.endswith(b"\r\n\r\nhello")
+
+
 def test_close_is_called_when_the_client_has_gone(make_rig: MakeRig) -> None:
     """And the request is counted as a disconnect, not as a response."""
     body = Body([bytes(100_000)] * 30)

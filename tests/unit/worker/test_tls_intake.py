@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from gthreadsrv.worker.connection import ACTIVE, HANDSHAKING, IDLE, LINGERING, State
+from gthreadsrv.worker.drain import IDLE_GRACE_S
 from gthreadsrv.worker.watchdog import Watchdog
 from tests.certificates import Authority
 from tests.unit.worker.rig import (
@@ -208,6 +209,7 @@ def test_a_thousand_half_open_handshakes_make_room(
             clock.advance(0.021)
         rig.pump()
         assert len(rig.pool.connections) <= 50
+        clock.advance(IDLE_GRACE_S)
     client = TlsClient(rig.connect(), authority.client())
     client.shake(rig.pump)
     client.send(GET)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gthreadsrv.worker import upload
+from gthreadsrv.worker import spool, upload
 from gthreadsrv.worker.allowance import Allowance
 from gthreadsrv.worker.spool import open_spool
 from gthreadsrv.worker.upload import MEMORY_MAX_BYTES, UNCOUNTED_BYTES, Upload
@@ -74,7 +74,7 @@ def test_a_body_in_small_pieces_is_no_larger_than_in_large_ones(size: int) -> No
 def test_together_they_keep_only_so_much_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of slow uploads must not fill it: further ones go to files. Small ones are free."""
     allowance = Allowance(1_000_000)
-    monkeypatch.setattr(upload, "_allowance", allowance)
+    monkeypatch.setattr(upload, "ALLOWANCE", allowance)
     before = open_fds()
     bodies = [Upload() for _ in range(3)]
     for body in bodies:
@@ -142,6 +142,28 @@ def test_without_a_temporary_directory_the_kernel_lends_one(
         file.write(b"abc")
         file.seek(0)
         assert file.read() == b"abc"
+
+
+def test_what_the_kernel_lends_is_memory_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One client must not fill the container with a body, and be the end of all the others."""
+
+    def refuse(**_kwargs: object) -> None:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(spool.ALLOWANCE, "limit", 3 * MEMORY_MAX_BYTES)
+    before = open_fds()
+    bodies = [Upload(), Upload()]
+    bodies[0].write(bytes(2 * MEMORY_MAX_BYTES))
+    with pytest.raises(OSError, match="no room in memory"):
+        bodies[1].write(bytes(2 * MEMORY_MAX_BYTES))
+    bodies[1].discard()
+    bodies[0].write(b"end")
+    bodies[0].seal()
+    with bodies[0].finish() as file:
+        assert len(file.read()) == 2 * MEMORY_MAX_BYTES + 3
+    assert spool.ALLOWANCE.held == 0
+    assert open_fds() == before
 
 
 def test_without_either_the_error_is_the_directorys(monkeypatch: pytest.MonkeyPatch) -> None:

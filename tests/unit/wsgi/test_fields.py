@@ -289,6 +289,22 @@ def test_forwarder_headers_are_a_trusted_proxys(policy: str) -> None:
     assert ("HTTP_REMOTE_USER" in environ) is (policy == "dangerous")
 
 
+@pytest.mark.parametrize("policy", ["drop", "dangerous"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_twin_with_a_dash_adds_nothing_to_a_forwarder_header(policy: str, *, kept: bool) -> None:
+    """It is a client's that the proxy has let through: the names end in one variable."""
+    fields = {"header_map": policy, "forwarder_headers": ("SCRIPT_NAME", "REMOTE_USER")}
+    proxys, clients = ("REMOTE_USER", "anna"), ("Remote-User", "root")
+    for headers in ((proxys, clients), (clients, proxys)):
+        assert build(*headers, kept=kept, **fields)["HTTP_REMOTE_USER"] == "anna"
+    assert build(clients, kept=kept, **fields)["HTTP_REMOTE_USER"] == "root"
+    mounted = build(
+        ("Script-Name", "/x"), ("SCRIPT_NAME", "/s"), ("script-name", "/y"),
+        target="/s/a", kept=kept, **fields,
+    )  # fmt: skip
+    assert (mounted["SCRIPT_NAME"], mounted["HTTP_SCRIPT_NAME"]) == ("/s", "/s")
+
+
 def test_other_names_with_an_underscore_stay_out() -> None:
     """Also from a trusted proxy; and a twin with `-` is not the field."""
     environ = build(("X_User", "1"), ("Script-Name", "/s"), target="/s/x")
