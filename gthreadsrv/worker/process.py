@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import os
 import random
 import sys
 from contextlib import suppress
@@ -40,7 +41,7 @@ from gthreadsrv.worker.service import Service
 from gthreadsrv.worker.thread import PoolThread
 from gthreadsrv.worker.tls_wire import securing
 from gthreadsrv.worker.watchdog import Watchdog
-from gthreadsrv.wsgi.fields import FieldTrust
+from gthreadsrv.wsgi.fields import FieldTrust, mount_of
 from gthreadsrv.wsgi.file_wrapper import FileWrapper, ReadFileWrapper
 from gthreadsrv.wsgi.metrics_path import with_metrics
 from gthreadsrv_metrics.layout import M_SHARED_QUEUES, M_SHUTTING_DOWN
@@ -179,6 +180,8 @@ def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
         settings.forwarder_headers,
         settings.secure_scheme_headers,
         settings.forwarded_client,
+        # The exporter is nobody's application.
+        mount_of(os.environ) if context.role == "worker" else "",
     )
     tls = context.tls
     secure = None if tls is None else securing(tls, patience_of(settings).write_s)

@@ -381,6 +381,19 @@ def test_loading_again_reads_the_file_again_and_changes_nothing_else(project: Pa
     assert dict(os.environ) == before
 
 
+def test_a_mount_that_is_no_path_is_said() -> None:
+    """Shell scripts keep their own name in SCRIPT_NAME; gunicorn would answer nothing but 500."""
+    for words, environ, warned in (
+        ([], {"SCRIPT_NAME": "start.sh"}, True),
+        (["-e", "SCRIPT_NAME=shop"], {}, True),
+        (["-e", "SCRIPT_NAME=/shop"], {"SCRIPT_NAME": "start.sh"}, False),
+        ([], {"SCRIPT_NAME": "/shop"}, False),
+        ([], {"SCRIPT_NAME": ""}, False),
+    ):
+        warnings = load(["a:b", *words], environ, HERE).warnings
+        assert [line.partition(":")[0] for line in warnings] == ["SCRIPT_NAME"] * warned
+
+
 def test_what_a_gunicorn_file_says_of_tls_is_understood(project: Path) -> None:
     """Constants of ssl are numbers; what has no effect here is said once each."""
     (project / "gthreadsrv.conf.py").write_text(
