@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from gthreadsrv.settings import Settings
+    from gthreadsrv.worker.connection import Connection
     from gthreadsrv.worker.intake import Intake
     from gthreadsrv.worker.pool import Pool
     from gthreadsrv.worker.service import Service
@@ -47,6 +48,9 @@ class Hub(Protocol):
 
     def soon(self, call: Callable[[], None]) -> None:
         """Have the hub call ``call`` in its next round."""
+
+    def turn(self) -> None:
+        """Let others run, also those that wait for a descriptor."""
 
     def current(self) -> Any:
         """Return the greenlet that runs."""
@@ -69,6 +73,7 @@ class _Gevent:
         self._reinit = gevent.reinit
         self._wait_read = wait_read
         self._get_hub = gevent.get_hub
+        self._idle = gevent.idle
         self.current = gevent.getcurrent
 
     def enter(self) -> None:
@@ -88,6 +93,10 @@ class _Gevent:
     def soon(self, call: Callable[[], None]) -> None:
         self._get_hub().loop.run_callback(call)
 
+    def turn(self) -> None:
+        # After a sleep of 0 gevent looks at descriptors once in fifty times only.
+        self._idle(self._get_hub().loop.MAXPRI)
+
 
 class _Eventlet:
     def __init__(self) -> None:
@@ -100,6 +109,7 @@ class _Eventlet:
         eventlet.monkey_patch(os=False)
         self._patch = eventlet.monkey_patch
         self._hubs = hubs
+        self._sleep = eventlet.sleep
         self.current = eventlet.getcurrent
 
     def enter(self) -> None:
@@ -114,6 +124,9 @@ class _Eventlet:
 
     def soon(self, call: Callable[[], None]) -> None:
         self._hubs.get_hub().schedule_call_global(0, call)
+
+    def turn(self) -> None:
+        self._sleep(0)
 
 
 _HUBS: Final[dict[str, Callable[[], Hub]]] = {"gevent": _Gevent, "eventlet": _Eventlet}
@@ -186,6 +199,18 @@ class GreenThread(PoolThread):
         """See `PoolThread.interrupt`.  Reaches what waits in the hub; nothing else lets us run."""
         interruption, greenlet = self.service.interruption, self._greenlet
         self._hub.soon(lambda: interruption.throw(greenlet.throw, since))
+
+    def _let_others_run(self) -> None:
+        # Who sends a pipeline would have the hub for as long as it is.
+        self._hub.turn()
+
+    def _serve(self, connection: Connection, now: float) -> bool:
+        leads = super()._serve(connection, now)
+        if self._pool.ready:
+            # The next request of a pipeline again, of which the only free greenlet has made itself
+            # the leader.
+            self._let_others_run()
+        return leads
 
     def _run(self) -> None:
         self._greenlet = self._hub.current()

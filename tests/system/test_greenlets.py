@@ -120,6 +120,30 @@ def test_a_blocking_socket_lets_others_run(serve: GreenServers) -> None:
             assert waiting.response().body == b"one row"
 
 
+PIPELINE = b"GET /compute?s=0.02 HTTP/1.1\r\nHost: a\r\n\r\n" * 300
+
+
+def test_a_pipeline_lets_others_run_between_its_requests(serve: GreenServers) -> None:
+    """What one client has sent ahead is no reason for another to wait."""
+    server = serve(APP)
+    server.wait_log("worker ready")
+    with server.connect() as ahead:
+        ahead.send(PIPELINE)
+        assert ahead.response().status == 200
+        assert server.get("/").body == b"well\n"
+        assert ahead.sock.recv(1 << 20).count(b"HTTP/1.1 200") < 250
+
+
+def test_a_pipeline_lets_the_heart_beat(serve: GreenServers) -> None:
+    """Also that of the only greenlet, which nobody is there to take the lead from."""
+    server = serve(APP, "--timeout", "1", threads=1)
+    server.wait_log("worker ready")
+    with server.connect() as ahead:
+        ahead.send(PIPELINE)
+        assert all(ahead.response().status == 200 for _ in range(300))
+    assert server.logged("worker silent") == []
+
+
 def test_what_belongs_to_a_thread_belongs_to_a_greenlet(serve: GreenServers) -> None:
     """Its locals, and the request id in the lines that the application logs."""
     server = serve(APP)
