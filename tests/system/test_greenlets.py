@@ -184,6 +184,25 @@ def test_as_many_requests_as_connections_and_no_more(serve: GreenServers, tmp_pa
         assert late.response().body == b"hello\n"
 
 
+def test_a_child_waits_as_its_parent_does(serve: GreenServers) -> None:
+    """It has a copy of every greenlet; the server's stand still in it, and its own go on."""
+    server = serve(APP, "--timeout", "5", metrics=True)
+    server.wait_ready()
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(server.connect()) for _ in range(2)]
+        for connection in waiting:
+            connection.request("GET", "/sleep?s=1")
+        child = stack.enter_context(server.connect())
+        child.request("GET", "/fork?s=3")
+        assert [connection.response().status for connection in waiting] == [200, 200]
+        for connection in waiting:
+            assert connection.get("/").body == b"well\n"
+        assert child.response().body == b"7"
+    # None of them was served by the child as well.
+    assert server.sample("gthreadsrv_requests_total") == 5
+    assert len(server.worker_pids()) == 1
+
+
 def test_a_request_past_its_time_is_ended(serve: GreenServers) -> None:
     """Its stack is logged, its client gets 504, and the connection goes on."""
     server = serve(APP, "--timeout", "1", metrics=True, allow_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import select
 import socket
 import threading
 from typing import TYPE_CHECKING, Any, cast
@@ -33,8 +34,6 @@ class Loop:
         if self.early:
             self.early -= 1
             return
-        import select
-
         select.select([fd], [], [], timeout_s)
 
 
@@ -91,6 +90,26 @@ def test_in_a_forked_child_a_poller_never_returns(
     thread.join(0.1)
     assert thread.is_alive()
     assert loop.waits == []
+
+
+def test_a_poller_that_is_waited_for_keeps_its_number_when_it_is_closed(
+    loop: Loop, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """The loop goes on watching that; nothing that its copy watched is heard of any more."""
+    ours, theirs = pair
+    made = make_poller()
+    made.add(ours.fileno(), READ)
+    found: list[list[tuple[int, int]]] = []
+    thread = threading.Thread(target=lambda: found.append(made.poll(0.2)), daemon=True)
+    thread.start()
+    wait_until(lambda: loop.waits, "it waits")
+    [(number, _)] = loop.waits
+    made.close()
+    theirs.send(b"x")
+    thread.join(0.5)
+    assert (thread.is_alive(), found) == (True, [])
+    assert not select.select([number], [], [], 0)[0]
+    os.close(number)
 
 
 @pytest.mark.parametrize("in_loop", [True, False])
