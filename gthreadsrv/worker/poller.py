@@ -22,8 +22,7 @@ READ = 1
 WRITE = 4
 
 if sys.platform == "linux":
-    # By its own name: a library of greenlets removes it from its module.
-    from select import epoll as system_epoll
+    from gthreadsrv.system import system_epoll
 
 _hub_wait: list[Callable[[int, float | None], None]] = []
 

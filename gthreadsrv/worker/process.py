@@ -28,7 +28,7 @@ from gthreadsrv.net.peers import TrustedPeers
 from gthreadsrv.worker.balance import Balance
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
 from gthreadsrv.worker.drain import Drain
-from gthreadsrv.worker.greenlets import GreenThread, become
+from gthreadsrv.worker.greenlets import GreenThread, adopt, become
 from gthreadsrv.worker.hooked import HookedService
 from gthreadsrv.worker.intake import Intake
 from gthreadsrv.worker.offspring import let_go_in_children
@@ -77,6 +77,7 @@ def run_worker(context: WorkerContext) -> int:
     app = _application(context)
     if app is None:
         return EXIT_NO_APPLICATION
+    hub = hub or adopt()
     slot = context.board.slot(context.slot)
     settings = context.settings
     pool = Pool(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from gthreadsrv import system
 from gthreadsrv.errors import ConfigError
 from gthreadsrv.settings import Settings
 from gthreadsrv.worker import greenlets, interrupt, overdue, poller
@@ -162,7 +163,7 @@ def test_waiting_for_the_client_is_seen_from_below(monkeypatch: pytest.MonkeyPat
 def test_threads_are_made_of_no_library() -> None:
     greenlets.check(Settings(worker_class="gthread"))
     assert greenlets.become("gthread") is None
-    assert greenlets.prepared() == ""
+    assert system.replaced_by() == ""
 
 
 def test_a_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,10 +180,20 @@ def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_preloaded_master_has_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(greenlets, "_made", {"gevent": cast("Any", object())})
+    monkeypatch.setattr(greenlets, "replaced_by", lambda: "gevent")
     greenlets.check(Settings(worker_class="gevent"))
     for other in ("gthread", "sync", "eventlet"):
         with pytest.raises(ConfigError, match="preloaded for gevent; restart the server"):
             greenlets.check(Settings(worker_class=other))
+
+
+def test_what_is_replaced_already_is_no_other_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration file has: threads are as good, since workers adopt the loop."""
+    monkeypatch.setattr(greenlets, "replaced_by", lambda: "gevent")
+    for name in ("gevent", "gthread", "sync"):
+        greenlets.check(Settings(worker_class=name))
+    with pytest.raises(ConfigError, match="eventlet, but gevent has replaced threads"):
+        greenlets.check(Settings(worker_class="eventlet"))
 
 
 def test_a_wait_is_seen(loop: Loop, pair: tuple[socket.socket, socket.socket]) -> None:
