@@ -17,6 +17,7 @@ from gthreadsrv.errors import ConfigError, GthreadsrvError
 from gthreadsrv.net.activation import Activated, activated
 from gthreadsrv.settings import Loaded, Origin, Source, load
 from gthreadsrv.started import Started, take_note
+from gthreadsrv.system import keep as keep_system
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,8 @@ def _load(words: Sequence[str], started: Started, passed: Activated) -> tuple[Lo
     if started.cwd not in sys.path:
         sys.path.insert(0, started.cwd)
     loaded = _with_sockets(load(words, started.environ, started.cwd), passed)
+    # The file may have had a library of greenlets replace what this process goes on with.
+    keep_system()
     settings = loaded.settings
     sized = sizing.resolve(
         settings.least_workers,

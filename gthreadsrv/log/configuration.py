@@ -7,14 +7,15 @@ then, because what it takes of the standard library costs a start more than all 
 from __future__ import annotations
 
 import configparser
+import inspect
 import json
 import logging
 import logging.config
 import os
 import socket
 from contextlib import contextmanager
-from logging.handlers import SysLogHandler
-from typing import TYPE_CHECKING, Any, Final
+from logging.handlers import MemoryHandler, QueueHandler, SysLogHandler
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from gthreadsrv.errors import ConfigError
 from gthreadsrv.log.logged import ACCESS, ERROR
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gthreadsrv.settings.model import Settings
+
+# Of a handler's dictionary: what dictConfig looks at itself.
+_NO_ARGUMENTS: Final = frozenset({"formatter", "level", "filters"})
 
 # What gunicorn assumes where a configuration says nothing.
 _ASSUMED: Final[dict[str, Any]] = {
@@ -70,13 +74,55 @@ def apply(settings: Settings) -> None:
 
 
 def check(settings: Settings) -> None:
-    """ConfigError where a file cannot be read; handlers, which open files, are not made."""
+    """ConfigError where `apply` would raise one.
+
+    But for what handlers do when they are made: they open files, which would then belong to
+    whoever checks, and connections.  Changes this process's loggers.
+    """
     with _named(settings):
-        if settings.logconfig_json and not settings.logconfig_dict:
-            _from_json(settings.logconfig_json)
-        elif settings.logconfig and not settings.logconfig_dict:
+        if settings.logconfig_dict:
+            _Checker({**_ASSUMED, **settings.logconfig_dict}).configure()
+        elif settings.logconfig_json:
+            _Checker({**_ASSUMED, **_from_json(settings.logconfig_json)}).configure()
+        elif settings.logconfig:
             with open(settings.logconfig, encoding="utf-8") as file:
-                configparser.ConfigParser().read_file(file)
+                parser = configparser.ConfigParser()
+                parser.read_file(file)
+            _check_sections(parser)
+
+
+class _Checker(logging.config.DictConfigurator):
+    """All of dictConfig but the handlers: their classes are found, and not called."""
+
+    def configure_handler(self, config: dict[str, Any]) -> logging.Handler:
+        """A handler that does nothing, with the formatter, level and filters of the real one."""
+        given = {key: config[key] for key in config}
+        kind = given["()"] if "()" in given else given.pop("class")
+        made = kind if callable(kind) else self.resolve(kind)
+        # What a queue's and a memory's handler are given, dictConfig turns into something else.
+        if not (isinstance(made, type) and issubclass(made, (QueueHandler, MemoryHandler))):
+            words = [name for name in given if name not in _NO_ARGUMENTS and name.isidentifier()]
+            inspect.signature(made).bind(**dict.fromkeys(words))
+        given["()"] = lambda **_words: logging.NullHandler()
+        return cast("logging.Handler", super().configure_handler(given))
+
+
+def _check_sections(parser: configparser.ConfigParser) -> None:
+    """Find what fileConfig would look for in a file, and the handlers' classes."""
+    for kind in ("formatters", "handlers", "loggers"):
+        for name in filter(None, map(str.strip, parser[kind]["keys"].split(","))):
+            section = parser[f"{kind[:-1]}_{name}"]
+            if kind == "handlers":
+                _find_class(section["class"])
+
+
+def _find_class(name: str) -> None:
+    found: object = logging
+    try:
+        for part in name.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        logging.config.BaseConfigurator({}).resolve(name)
 
 
 def _from_json(path: str) -> dict[str, Any]:

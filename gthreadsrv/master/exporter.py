@@ -16,7 +16,7 @@ from gthreadsrv import __version__
 from gthreadsrv.errors import AppLoadError
 from gthreadsrv.http.parser import load_parser
 from gthreadsrv.sizing import read_cpus
-from gthreadsrv.worker.greenlets import prepared
+from gthreadsrv.system import replaced_by
 from gthreadsrv_metrics.scoreboard import Scoreboard
 from gthreadsrv_metrics.sources import ListenerSource, Sources
 
@@ -56,7 +56,7 @@ def exporter_settings(settings: Settings) -> Settings:
         workers=1,
         threads=THREADS,
         worker_connections=_CONNECTIONS,
-        worker_class=prepared() or (settings.worker_class if prepares else "gthread"),
+        worker_class=replaced_by() or (settings.worker_class if prepares else "gthread"),
         max_requests=0,
         accesslog=None,
         preload_app=False,

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from gthreadsrv.net.listeners import Listener
     from gthreadsrv.settings import Settings
     from gthreadsrv_metrics.scoreboard import Scoreboard
+    from gthreadsrv_metrics.sources import Sources
 
 log = logs.get_logger()
 
@@ -63,11 +64,13 @@ class Revision:
     most: int
     tls: ssl.SSLContext | None = None  # what its listeners speak
     shown: tuple[Listener, ...] = ()  # listeners it reports about without serving them
+    told: Sources | None = None  # what else it reports
 
     @property
     def sources(self) -> tuple[object, ...]:
         """All that makes its processes what they are, for comparison with another."""
-        return (self.settings, self.listeners, self.identity, self.least, self.most, self.shown)
+        about = (self.shown, self.told)
+        return (self.settings, self.listeners, self.identity, self.least, self.most, *about)
 
     @property
     def terms(self) -> Terms:

@@ -126,6 +126,7 @@ class Revisions:
             least=1 if metrics else 0,
             most=1 if metrics else 0,
             shown=main,
+            told=seen,
         )
         return RevisionPair(settings, workers, exporter, seen)
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from gthreadsrv.errors import StopRequestedError
+from gthreadsrv.system import keep as keep_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +59,10 @@ class SignalInbox:
         """Take the signals back from whatever code of the user's has run in the master.
 
         An import or a configuration file may set handlers, the wake-up descriptor or the mask;
-        the master would then sleep through TERM, and be ended by nothing but KILL.
+        the master would then sleep through TERM, and be ended by nothing but KILL. Or the functions
+        themselves, in favour of an event loop's, which does not run here.
         """
+        keep_system()
         signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         for number in HANDLED:
             signal.signal(number, self._note)

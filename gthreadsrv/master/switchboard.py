@@ -7,9 +7,9 @@ nothing more to close than these lines. Not here: what the news means.
 from __future__ import annotations
 
 import math
-from select import POLLIN
-from select import poll as system_poll
 from typing import TYPE_CHECKING
+
+from gthreadsrv.system import POLLIN, system_poll
 
 if TYPE_CHECKING:
     import socket

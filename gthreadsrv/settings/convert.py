@@ -233,7 +233,10 @@ def worker_class(value: object) -> str:
         return "gthread"
     if word in {"sync", "sync.syncworker", "syncworker"}:
         return "sync"
-    if word in {"gevent", "ggevent.geventworker", "geventworker"}:
+    # The other two differ in whose HTTP code they use.
+    if word in {"gevent", "gevent_wsgi", "gevent_pywsgi"} or re.fullmatch(
+        r"(ggevent\.)?gevent(pywsgi)?worker", word
+    ):
         return "gevent"
     if word in {"eventlet", "geventlet.eventletworker", "eventletworker"}:
         return "eventlet"

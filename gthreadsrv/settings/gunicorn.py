@@ -133,7 +133,8 @@ SHARED: dict[str, str] = {
     "`cfg.workers`",
     "worker_class": "`gthread`, `sync` (one thread), `gevent` and `eventlet`; another is refused "
     "with what to do",
-    "threads": "not given: by the CPUs",
+    "threads": "not given: by the CPUs; also how many greenlets a worker has, where gunicorn looks "
+    "at `worker_connections` alone",
     "worker_connections": "",
     "max_requests": "the replacement serves before the worker leaves",
     "max_requests_jitter": "",

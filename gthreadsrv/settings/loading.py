@@ -62,6 +62,7 @@ def load(
     config = None if source is None else source.name
     settings = Settings(**{**converted, "config": config, "hooks": hooks, "foreign": foreign})
     settings = settle(settings, origins, cwd, warnings)
+    warnings += _mounted_nowhere(environ, settings.raw_env)
     if needs_app and not settings.app and not settings.print_config:
         raise ConfigError(
             "app: no application was named; say `gthreadsrv MODULE:CALLABLE`, or set wsgi_app "
@@ -197,3 +198,13 @@ def _misspelt(environ: Mapping[str, str]) -> list[str]:
         if name.startswith("GTHREADSRV_") and name not in known and not _SERVICE_LINK.match(name)
         if (near := difflib.get_close_matches(name, known, 1))
     ]
+
+
+def _mounted_nowhere(environ: Mapping[str, str], raw_env: Sequence[str]) -> list[str]:
+    """What is wrong with the variable that says where the application is mounted, if it is set."""
+    given = dict(item.partition("=")[::2] for item in raw_env)
+    mount = given.get("SCRIPT_NAME", environ.get("SCRIPT_NAME", ""))
+    if not mount or mount.startswith("/"):
+        return []
+    why = "it does not begin with /, and is where the application is mounted, such as /shop"
+    return [f"SCRIPT_NAME: {mount!r} in the environment has no effect, since {why}"]

@@ -65,6 +65,15 @@ def _threads_of_sync(
         why = f"worker_class {settings.worker_class} has a greenlet for each of worker_connections"
         origins["threads"] = Origin(Source.SIZING, why)
         return dataclasses.replace(settings, threads=settings.worker_connections)
+    if settings.is_green and settings.threads < settings.worker_connections:
+        origin = str(origins["threads"])
+        # Whoever says so to this server means it; gunicorn's users find a server of another size.
+        if "gunicorn" in origin.lower():
+            warnings.append(
+                f"threads: {settings.threads} (set by {origin}) greenlets in each worker, where "
+                f"gunicorn's {settings.worker_class} looks at worker_connections alone; leave it "
+                f"out for the {settings.worker_connections} of worker_connections"
+            )
     if settings.worker_class != "sync":
         return settings
     if settings.threads > 1:

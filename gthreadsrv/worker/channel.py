@@ -17,9 +17,9 @@ import dataclasses
 import json
 import socket
 from dataclasses import dataclass
-from select import POLLIN
-from select import poll as system_poll
 from typing import Final, Literal, TypeAlias, get_args
+
+from gthreadsrv.system import POLLIN, system_poll
 
 RetireReason: TypeAlias = Literal["max_requests", "max_lifetime", "max_rss", "request_timeout"]
 

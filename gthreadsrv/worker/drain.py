@@ -8,11 +8,10 @@ once more; the pool stops when no connection is left.
 from __future__ import annotations
 
 from math import inf
-from select import POLLIN
-from select import poll as system_poll
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from gthreadsrv.system import POLLIN, system_poll
 from gthreadsrv.worker.connection import IDLE
 
 if TYPE_CHECKING:

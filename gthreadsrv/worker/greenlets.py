@@ -19,8 +19,10 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from gthreadsrv import log as logs
 from gthreadsrv import tracing
 from gthreadsrv.errors import ConfigError
+from gthreadsrv.system import give_back, replaced_by
 from gthreadsrv.worker import poller
 from gthreadsrv.worker.thread import PoolThread
 
@@ -29,11 +31,12 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from gthreadsrv.settings import Settings
+    from gthreadsrv.worker.connection import Connection
     from gthreadsrv.worker.intake import Intake
     from gthreadsrv.worker.pool import Pool
     from gthreadsrv.worker.service import Service
 
-__all__ = ["GreenThread", "Hub", "become", "check", "prepare", "prepared"]
+__all__ = ["GreenThread", "Hub", "adopt", "become", "check", "prepare"]
 
 
 class Hub(Protocol):
@@ -48,6 +51,9 @@ class Hub(Protocol):
     def soon(self, call: Callable[[], None]) -> None:
         """Have the hub call ``call`` in its next round."""
 
+    def turn(self) -> None:
+        """Let others run, also those that wait for a descriptor."""
+
     def current(self) -> Any:
         """Return the greenlet that runs."""
 
@@ -61,19 +67,19 @@ class _Gevent:
         import gevent
         from gevent import monkey
 
-        # A master forks and reaps by itself; its workers get the rest.
-        monkey.patch_all(os=False, signal=False)
+        with warnings.catch_warnings():
+            # Where others have patched a part already, all of it is what they ask for by the class.
+            warnings.filterwarnings("ignore", "Patching more than once")
+            monkey.patch_all()
         from gevent.socket import wait_read
 
-        self._monkey = monkey
         self._reinit = gevent.reinit
         self._wait_read = wait_read
         self._get_hub = gevent.get_hub
+        self._idle = gevent.idle
         self.current = gevent.getcurrent
 
     def enter(self) -> None:
-        self._monkey.patch_os()
-        self._monkey.patch_signal()
         self._reinit()
         # By itself gevent listens for the ends of children after its first fork: a child that was
         # quicker was seen to be waited for without end (gevent 26.9, one process in ten).
@@ -88,6 +94,10 @@ class _Gevent:
     def soon(self, call: Callable[[], None]) -> None:
         self._get_hub().loop.run_callback(call)
 
+    def turn(self) -> None:
+        # After a sleep of 0 gevent looks at descriptors once in fifty times only.
+        self._idle(self._get_hub().loop.MAXPRI)
+
 
 class _Eventlet:
     def __init__(self) -> None:
@@ -97,13 +107,12 @@ class _Eventlet:
             import eventlet
             from eventlet import hubs
 
-        eventlet.monkey_patch(os=False)
-        self._patch = eventlet.monkey_patch
+        eventlet.monkey_patch()
         self._hubs = hubs
+        self._sleep = eventlet.sleep
         self.current = eventlet.getcurrent
 
     def enter(self) -> None:
-        self._patch(os=True)
         self._hubs.use_hub()
 
     def wait(self, fd: int, timeout_s: float | None) -> None:
@@ -115,6 +124,9 @@ class _Eventlet:
     def soon(self, call: Callable[[], None]) -> None:
         self._hubs.get_hub().schedule_call_global(0, call)
 
+    def turn(self) -> None:
+        self._sleep(0)
+
 
 _HUBS: Final[dict[str, Callable[[], Hub]]] = {"gevent": _Gevent, "eventlet": _Eventlet}
 
@@ -123,14 +135,19 @@ _made: Final[dict[str, Hub]] = {}
 
 def check(settings: Settings) -> None:
     """Say what stands in the way of greenlets.  Imports nothing.  Raises ConfigError."""
-    name = settings.worker_class
-    if prepared() not in {"", name}:
+    name, there = settings.worker_class, replaced_by()
+    if there in _made and there != name:
         raise ConfigError(
-            f"worker_class: the application was preloaded for {prepared()}; "
+            f"worker_class: the application was preloaded for {there}; "
             "restart the server to change it"
         )
     if name not in _HUBS:
         return
+    if there and there != name:
+        raise ConfigError(
+            f"worker_class: {name}, but {there} has replaced threads in this process already; say "
+            f"{there}, or look for its monkey patching in the configuration file"
+        )
     if sys.platform != "linux":
         raise ConfigError(f"worker_class: {name} needs Linux; leave worker_class out")
     if importlib.util.find_spec(name) is None:
@@ -142,16 +159,10 @@ def check(settings: Settings) -> None:
 def prepare(worker_class: str) -> None:
     """Have the library replace what waits, if it is one's class.  Before the application's import.
 
-    In a master that preloads: its children can be of no other class then.  It goes on waiting
-    for its children by the system's own means.
+    In a master that preloads: its children can be of no other class then.
     """
     if worker_class in _HUBS and worker_class not in _made:
         _made[worker_class] = _HUBS[worker_class]()
-
-
-def prepared() -> str:
-    """Return the class that this process has been prepared for, or an empty text."""
-    return next(iter(_made), "")
 
 
 def become(worker_class: str) -> Hub | None:
@@ -159,10 +170,26 @@ def become(worker_class: str) -> Hub | None:
     prepare(worker_class)
     hub = _made.get(worker_class)
     if hub is not None:
+        give_back()
         hub.enter()
         poller.wait_in(hub.wait)
         tracing.renew()
     return hub
+
+
+def adopt() -> Hub | None:
+    """Make this process one of greenlets where the user's code has replaced its threads already.
+
+    Threads that are greenlets need a loop, whatever class was asked for.
+    """
+    library = replaced_by()
+    if library:
+        logs.get_logger().warning(
+            "threads are greenlets",
+            detail=f"the application, or what comes before it, has replaced them by {library}'s",
+            advice=f"say --worker-class {library}, or leave the monkey patching out",
+        )
+    return become(library)
 
 
 class GreenThread(PoolThread):
@@ -186,6 +213,18 @@ class GreenThread(PoolThread):
         """See `PoolThread.interrupt`.  Reaches what waits in the hub; nothing else lets us run."""
         interruption, greenlet = self.service.interruption, self._greenlet
         self._hub.soon(lambda: interruption.throw(greenlet.throw, since))
+
+    def _let_others_run(self) -> None:
+        # Who sends a pipeline would have the hub for as long as it is.
+        self._hub.turn()
+
+    def _serve(self, connection: Connection, now: float) -> bool:
+        leads = super()._serve(connection, now)
+        if self._pool.ready:
+            # The next request of a pipeline again, of which the only free greenlet has made itself
+            # the leader.
+            self._let_others_run()
+        return leads
 
     def _run(self) -> None:
         self._greenlet = self._hub.current()

@@ -6,6 +6,7 @@ leader polls; any thread may add or remove.
 
 from __future__ import annotations
 
+import os
 import selectors
 import sys
 import threading
@@ -21,8 +22,7 @@ READ = 1
 WRITE = 4
 
 if sys.platform == "linux":
-    # By its own name: a library of greenlets removes it from its module.
-    from select import epoll as system_epoll
+    from gthreadsrv.system import system_epoll
 
 _hub_wait: list[Callable[[int, float | None], None]] = []
 
@@ -73,18 +73,25 @@ class _EpollPoller:
 class _HubPoller(_EpollPoller):
     """An epoll that is waited for in an event loop, which lets others run meanwhile."""
 
-    __slots__ = ("_wait",)
+    __slots__ = ("_closed", "_wait", "_waits")
 
     def __init__(self, wait: Callable[[int, float | None], None]) -> None:
         super().__init__()
         self._wait = wait
+        self._waits = self._closed = False
+        self.close = self._close
 
     def poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
         until = None if timeout_s is None else monotonic() + timeout_s
         while True:
-            # Also when something is there already: whoever polls in a loop starves nobody.
-            self._wait(self._fileno(), timeout_s)
-            self._fileno()
+            self._stand_still_if_closed()
+            self._waits = True
+            try:
+                # Also when something is there already: whoever polls in a loop starves nobody.
+                self._wait(self._epoll.fileno(), timeout_s)
+            finally:
+                self._waits = False
+            self._stand_still_if_closed()
             found = self._epoll.poll(0, 64)
             if found:
                 return found
@@ -94,14 +101,19 @@ class _HubPoller(_EpollPoller):
                 if timeout_s <= 0:
                     return []
 
-    def _fileno(self) -> int:
-        """Return the epoll's descriptor; never, when it was closed.
+    def _close(self) -> None:
+        self._closed = True
+        if not self._waits:
+            self._epoll.close()
+            return
+        # In a child that the application forked, which has a copy of every greenlet: the loop
+        # goes on watching the descriptor, and libev aborts over one that is not there.
+        with system_epoll() as empty:
+            os.dup2(empty.fileno(), self._epoll.fileno(), inheritable=False)
 
-        That is in a child that the application forked, which has a copy of every greenlet.
-        """
-        while self._epoll.closed:
+    def _stand_still_if_closed(self) -> None:
+        while self._closed:
             threading.Event().wait()
-        return self._epoll.fileno()
 
 
 class _SelectorsPoller:

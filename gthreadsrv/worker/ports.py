@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from socket import socket as plain_socket
 from typing import TYPE_CHECKING
 
 from gthreadsrv.net.drain import admit
+from gthreadsrv.system import plain_socket
 from gthreadsrv.worker.connection import Connection
 from gthreadsrv.wsgi.environ import ClientEnvironBuilder, EnvironBuilder
 from gthreadsrv.wsgi.fields import ClientFinder, FieldTrust

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import os
 import random
 import sys
 from contextlib import suppress
@@ -28,7 +29,7 @@ from gthreadsrv.worker import outbox, spool, upload
 from gthreadsrv.worker.balance import Balance
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
 from gthreadsrv.worker.drain import Drain
-from gthreadsrv.worker.greenlets import GreenThread, become
+from gthreadsrv.worker.greenlets import GreenThread, adopt, become
 from gthreadsrv.worker.hooked import HookedService
 from gthreadsrv.worker.intake import Intake
 from gthreadsrv.worker.offspring import let_go_in_children
@@ -41,7 +42,7 @@ from gthreadsrv.worker.service import Service
 from gthreadsrv.worker.thread import PoolThread
 from gthreadsrv.worker.tls_wire import securing
 from gthreadsrv.worker.watchdog import Watchdog
-from gthreadsrv.wsgi.fields import FieldTrust
+from gthreadsrv.wsgi.fields import FieldTrust, mount_of
 from gthreadsrv.wsgi.file_wrapper import FileWrapper, ReadFileWrapper
 from gthreadsrv.wsgi.metrics_path import with_metrics
 from gthreadsrv_metrics.cgroup import read_cgroup
@@ -82,6 +83,7 @@ def run_worker(context: WorkerContext) -> int:
     app = _application(context)
     if app is None:
         return EXIT_NO_APPLICATION
+    hub = hub or adopt()
     slot = context.board.slot(context.slot)
     settings = context.settings
     fit_into(read_cgroup().memory_limit_bytes, settings.most_workers)
@@ -194,6 +196,8 @@ def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
         settings.forwarder_headers,
         settings.secure_scheme_headers,
         settings.forwarded_client,
+        # The exporter is nobody's application.
+        mount_of(os.environ) if context.role == "worker" else "",
     )
     tls = context.tls
     secure = None if tls is None else securing(tls, patience_of(settings).write_s)

@@ -127,3 +127,7 @@ class PoolThread:
             turn = self._pool.settle(self, connection, state, now)
             if turn is not AGAIN:
                 return turn is LEAD
+            self._let_others_run()
+
+    def _let_others_run(self) -> None:
+        """Between two requests of one client.  Threads take turns by themselves."""

@@ -65,7 +65,7 @@ class EnvironBuilder:
             "SERVER_SOFTWARE": f"gthreadsrv/{__version__}",
             "SERVER_NAME": server_name,
             "SERVER_PORT": server_port,
-            "SCRIPT_NAME": "",
+            "SCRIPT_NAME": fields.mount,
             # Set for each request; here so that a copy of this need not grow.
             "REQUEST_METHOD": "",
             "PATH_INFO": "",

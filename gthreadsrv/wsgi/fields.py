@@ -13,10 +13,12 @@ from gthreadsrv.http.errors import BadRequestError
 from gthreadsrv.http.forwarded import Hop, forwarded_for_hops, forwarded_hops, node
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gthreadsrv.http.request import RequestHead
     from gthreadsrv.net.peers import TrustedPeers
 
-__all__ = ["ClientFinder", "FieldTrust", "SchemeFinder", "below"]
+__all__ = ["ClientFinder", "FieldTrust", "SchemeFinder", "below", "mount_of"]
 
 _KNOWN_MAX: Final = 1024
 _SCHEMES: Final = frozenset({"http", "https"})
@@ -35,6 +37,8 @@ class FieldTrust:
     )
     client: str = "off"
     """The field that REMOTE_ADDR comes from: forwarded, x-forwarded-for, or off."""
+    mount: str = ""
+    """SCRIPT_NAME where no trusted proxy names another."""
 
 
 class SchemeFinder:
@@ -131,6 +135,15 @@ def _client_hop(hops: list[Hop], peers: TrustedPeers) -> Hop:
         if found is None or not peers.is_proxy(found[0]):
             break
     return hop
+
+
+def mount_of(environ: Mapping[str, str]) -> str:
+    """Return where the process's variables say the application is mounted, as with gunicorn.
+
+    Empty for what is no path (PEP 3333): the settings have a warning about that.
+    """
+    mount = environ.get("SCRIPT_NAME", "")
+    return mount.rstrip("/") if mount.startswith("/") else ""
 
 
 def below(path: str, script_name: str) -> str:

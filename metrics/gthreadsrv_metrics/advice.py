@@ -106,10 +106,14 @@ class Window:
         return self.mean("request_queue_seconds") > QUEUE_MEAN_S
 
     @property
+    def full(self) -> bool:
+        """Whether hardly a thread is ever free."""
+        return self.saturated > SATURATED_SHARE and self.utilisation >= COMFORT
+
+    @property
     def waits(self) -> bool:
         """Whether requests wait for threads, or the next ones would."""
-        full = self.saturated > SATURATED_SHARE and self.utilisation >= COMFORT
-        return full or self.queues
+        return self.full or self.queues
 
     @property
     def wanted(self) -> float:
@@ -120,6 +124,18 @@ class Window:
     def one_thread(self) -> bool:
         """Whether the worker class has one thread, whatever --threads says."""
         return bool(self.gauge("build_info", worker_class="sync"))
+
+    @property
+    def green(self) -> bool:
+        """Whether threads are greenlets: those of a worker share one of the system's."""
+        return any(self.gauge("build_info", worker_class=name) for name in ("gevent", "eventlet"))
+
+    @property
+    def held_up(self) -> float:
+        """Share of the workers' time in which one thread let no other run."""
+        workers = self.gauge("worker_up")
+        late_s = self.delta("interpreter_wait_seconds_total")
+        return late_s / (workers * self.seconds) if workers else 0.0
 
     @property
     def cpu(self) -> float:
@@ -259,6 +275,16 @@ def _workers(findings: _Findings, window: Window) -> None:
 def _threads(findings: _Findings, window: Window) -> None:
     if not window.waits or window.starved or window.interpreter_full or window.cpu_full:
         return
+    if window.green and not window.full:
+        findings.add(
+            "threads",
+            "requests wait although greenlets are free: one that computes, or waits in C without"
+            " telling the library (a database's driver), holds up all of its worker; use the"
+            " driver's hooks, or --worker-class gthread",
+            *window.load(),
+            f"others held up {window.held_up:.0%} of the time",
+        )
+        return
     threads, workers = window.gauge("config_threads"), max(window.wanted, 1.0)
     busy = window.delta("thread_busy_seconds_total") / window.seconds
     computing = window.delta("request_cpu_seconds_total")
@@ -267,7 +293,10 @@ def _threads(findings: _Findings, window: Window) -> None:
     # since then nobody knows how many would have been.
     wanted = max(math.ceil(busy / workers / COMFORT), math.ceil(threads * 1.5))
     happens = "requests wait" if window.queues else "hardly a thread is ever free"
-    do = f"raise --threads from {threads:.0f} to {wanted:.0f}"
+    # Greenlets are as many as connections unless --threads says how many.
+    by_connections = window.green and threads == window.gauge("config_worker_connections")
+    setting = "--worker-connections" if by_connections else "--threads"
+    do = f"raise {setting} from {threads:.0f} to {wanted:.0f}"
     if window.one_thread:
         do = f"use --worker-class gthread with --threads {wanted:.0f}"
     findings.add(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.compat.conftest import APPS, CONFIGS
-from tests.system.harness import run_cli, wait_until
+from tests.system.client import Connection
+from tests.system.harness import open_socket, run_cli, wait_until
 
 
 def test_prometheus_multiprocess(ours: Any, tmp_path: Path) -> None:
@@ -117,6 +118,22 @@ def test_logging_configured_again_by_a_reload_and_reopened(ours: Any) -> None:
     before = len(peer.lines("access.log"))
     peer.get("/third")
     assert json.loads(peer.lines("access.log", before + 1)[-1])["path"] == "/third"
+
+
+def test_an_application_below_a_path(ours: Any, gunicorn: Any) -> None:
+    """SCRIPT_NAME of the environment comes off every path, unless a proxy says another."""
+    peer = ours("mounted.py", metrics=True)
+    peer.server.wait_ready()
+    for one in (peer, gunicorn("mounted.py")):
+        assert one.ask("/shop/a%20b?c")["mount"] == ["/shop", "/a b"]
+        assert one.get("/elsewhere").status >= 400
+        # A unix socket's peer is trusted.
+        with Connection(open_socket(one.address)) as connection:
+            connection.request("GET", "/eu/a", {"SCRIPT_NAME": "/eu"})
+            said = connection.response().body
+        assert json.loads(said)["mount"] == ["/eu", "/a"]
+    # It is the application's: the metrics port has no part in it.
+    assert peer.server.sample("gthreadsrv_requests_total", code="200") == 2
 
 
 def test_a_containers_file(ours: Any) -> None:

@@ -30,7 +30,9 @@ from tests.system.client import Connection
 APPS = Path(__file__).with_name("apps")
 DEADLINE_S = 20.0
 # Variables that would change the server under test if the developer has them set.
-FOREIGN_VARIABLES = ("PORT", "WEB_CONCURRENCY", "PROMETHEUS_MULTIPROC_DIR", "PYTHON_CPU_COUNT")
+FOREIGN_VARIABLES = (
+    "PORT", "WEB_CONCURRENCY", "SCRIPT_NAME", "PROMETHEUS_MULTIPROC_DIR", "PYTHON_CPU_COUNT",
+)  # fmt: skip
 FOREIGN_PREFIXES = ("GTHREADSRV_", "GUNICORN_")
 
 Value = TypeVar("Value")

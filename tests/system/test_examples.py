@@ -63,10 +63,13 @@ serverurl=unix://{folder}/supervisor.sock
 
 
 @contextmanager
-def supervised(folder: Path, name: str, port: int) -> Iterator[Callable[..., str]]:
-    """A supervisord that runs an example; `supervisorctl`."""
+def supervised(
+    folder: Path, name: str, port: int, before: str = ""
+) -> Iterator[Callable[..., str]]:
+    """A supervisord that runs an example; `supervisorctl`. The application does `before` first."""
     (folder / "shop").mkdir()
-    (folder / "shop" / "wsgi.py").write_text("from behaviours import app as application\n")
+    serves = "from behaviours import app as application\n"
+    (folder / "shop" / "wsgi.py").write_text(before + serves)
     text = example(
         f"supervisor/{name}",
         **{
@@ -141,6 +144,26 @@ def test_supervisor(tmp_path: Path) -> None:
         assert "shop: stopped" in control("stop", "shop")
         assert not answers(server.address)
         assert "killed" not in log.read_text()
+
+
+NEEDS_A_DATABASE = """
+import os, time
+time.sleep(1.5)  # supervisor takes what ends within a second for a program that cannot start
+if not os.path.exists("database"):
+    raise ConnectionError("there is no database")
+"""
+
+
+@pytest.mark.program("supervisord")
+def test_supervisor_tries_again_what_may_be_there_later(tmp_path: Path) -> None:
+    """An application that cannot be imported yet, as while the machine boots."""
+    port = free_port()
+    log = tmp_path / "server.log"
+    with supervised(tmp_path, "shop.conf", port, NEEDS_A_DATABASE) as control:
+        wait_until(lambda: "there is no database" in log.read_text(), 40)
+        (tmp_path / "database").touch()
+        wait_until(lambda: answers(f"127.0.0.1:{port}"), 40, "served")
+        assert "shop: stopped" in control("stop", "shop")
 
 
 # Web servers

@@ -26,6 +26,7 @@ from tests.system.harness import Server, read_record, wait_until
 APP = "greenlets:app"
 CLASSES = ["gevent", "eventlet"]
 BUSY = "gthreadsrv_thread_busy_seconds_total"
+PLACES = ["file", "application", "preloaded"]
 
 
 class GreenServers(Servers):
@@ -120,6 +121,30 @@ def test_a_blocking_socket_lets_others_run(serve: GreenServers) -> None:
             assert waiting.response().body == b"one row"
 
 
+PIPELINE = b"GET /compute?s=0.02 HTTP/1.1\r\nHost: a\r\n\r\n" * 300
+
+
+def test_a_pipeline_lets_others_run_between_its_requests(serve: GreenServers) -> None:
+    """What one client has sent ahead is no reason for another to wait."""
+    server = serve(APP)
+    server.wait_log("worker ready")
+    with server.connect() as ahead:
+        ahead.send(PIPELINE)
+        assert ahead.response().status == 200
+        assert server.get("/").body == b"well\n"
+        assert ahead.sock.recv(1 << 20).count(b"HTTP/1.1 200") < 250
+
+
+def test_a_pipeline_lets_the_heart_beat(serve: GreenServers) -> None:
+    """Also that of the only greenlet, which nobody is there to take the lead from."""
+    server = serve(APP, "--timeout", "1", threads=1)
+    server.wait_log("worker ready")
+    with server.connect() as ahead:
+        ahead.send(PIPELINE)
+        assert all(ahead.response().status == 200 for _ in range(300))
+    assert server.logged("worker silent") == []
+
+
 def test_what_belongs_to_a_thread_belongs_to_a_greenlet(serve: GreenServers) -> None:
     """Its locals, and the request id in the lines that the application logs."""
     server = serve(APP)
@@ -158,6 +183,25 @@ def test_as_many_requests_as_connections_and_no_more(serve: GreenServers, tmp_pa
         for connection in running:
             connection.close()
         assert late.response().body == b"hello\n"
+
+
+def test_a_child_waits_as_its_parent_does(serve: GreenServers) -> None:
+    """It has a copy of every greenlet; the server's stand still in it, and its own go on."""
+    server = serve(APP, "--timeout", "5", metrics=True)
+    server.wait_ready()
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(server.connect()) for _ in range(2)]
+        for connection in waiting:
+            connection.request("GET", "/sleep?s=1")
+        child = stack.enter_context(server.connect())
+        child.request("GET", "/fork?s=3")
+        assert [connection.response().status for connection in waiting] == [200, 200]
+        for connection in waiting:
+            assert connection.get("/").body == b"well\n"
+        assert child.response().body == b"7"
+    # None of them was served by the child as well.
+    assert server.sample("gthreadsrv_requests_total") == 5
+    assert len(server.worker_pids()) == 1
 
 
 def test_a_request_past_its_time_is_ended(serve: GreenServers) -> None:
@@ -216,3 +260,62 @@ def test_preloaded(serve: GreenServers, tmp_path: Path) -> None:
     assert f"was preloaded for {serve.worker_class}; restart the server" in str(line["detail"])
     assert server.get("/").body == b"well\n"
     assert server.probe("/readyz").status_code == 200
+
+
+PATCHES = {
+    "gevent": "from gevent import monkey\nmonkey.patch_all()\n",
+    "eventlet": "import eventlet\neventlet.monkey_patch()\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("serve", "name", "place"),
+    [
+        *[("gevent", name, place) for name in ("gevent", "gthread") for place in PLACES],
+        *[("eventlet", "eventlet", place) for place in PLACES],
+    ],
+    indirect=["serve"],
+)
+def test_whoever_patches_by_themselves_is_served_all_the_same(
+    serve: GreenServers, name: str, place: str
+) -> None:
+    """In gunicorn.conf.py, or as the application's first line, as is published everywhere.
+
+    Threads have become greenlets then, also where nobody has said so by --worker-class. The master
+    goes on hearing of its children.
+    """
+    library = serve.worker_class
+    in_file = place == "file"
+    (serve.folder / "gunicorn.conf.py").write_text(
+        f"worker_class = {name!r}\npreload_app = {place == 'preloaded'}\n"
+        + (PATCHES[library] if in_file else "")
+    )
+    # eventlet's own advice is on standard error where others import it.
+    server = Servers.__call__(
+        serve, APP if in_file else "patched:app", metrics=True, allow_errors=True, threads=8,
+        env={"LIBRARY": library},
+    )  # fmt: skip
+    server.wait_ready()
+    with ExitStack() as stack:
+        connections = [stack.enter_context(server.connect()) for _ in range(8)]
+        for connection in connections:
+            connection.request("GET", "/sleep?s=1")
+        wait_until(lambda: server.sample("gthreadsrv_threads_busy") == 8)
+        assert [connection.response().status for connection in connections] == [200] * 8
+    assert server.get("/fork?s=0.1").body == b"7"
+
+    killed = time.monotonic()
+    os.kill(server.worker_pids()[0], signal.SIGKILL)
+    server.wait_log("worker died")
+    # Nobody tells a master that does not hear: it looks by itself every ten seconds.
+    assert time.monotonic() - killed < 5
+    server.wait_log("worker ready", 2)
+    server.send_signal(signal.SIGHUP)
+    server.wait_log("reloaded")
+    assert server.get("/").body == b"well\n"
+    stopped = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - stopped < 5
+    assert bool(server.logged("threads are greenlets")) is (name == "gthread")
+    if library == "gevent":
+        assert server.noise == []

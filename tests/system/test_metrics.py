@@ -118,6 +118,19 @@ def test_capacity_is_beside_usage(web: Server) -> None:
         assert web.sample("gthreadsrv_worker_requests_total", worker=worker) >= 0
 
 
+def test_the_worker_class_of_a_reload_is_exported(serve: Servers) -> None:
+    """Advice depends on it."""
+    file = serve.folder / "gthreadsrv.conf.py"
+    file.write_text("worker_class = 'sync'\n")
+    server = serve("behaviours:app", workers=1, threads=None, metrics=True)
+    server.wait_ready()
+    assert server.samples("gthreadsrv_build_info", worker_class="sync")
+    file.write_text("worker_class = 'gthread'\n")
+    server.send_signal(signal.SIGHUP)
+    server.wait_log("reloaded")
+    wait_until(lambda: server.samples("gthreadsrv_build_info", worker_class="gthread"))
+
+
 def test_busy_threads_are_seen_while_they_are_busy(serve: Servers) -> None:
     """With every thread held the exporter answers, shows them busy, and the worker saturated."""
     record, go_on = serve.folder / "record", serve.folder / "go"

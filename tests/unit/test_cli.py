@@ -221,6 +221,12 @@ def test_the_command_line_imports_little() -> None:
         (["--log-config", "broken.ini"], "logconfig"),
         (["--log-config-json", "absent.json"], "logconfig_json"),
         (["--log-config-json", "broken.ini"], "logconfig_json"),
+        (["--log-config", "no-section.ini"], "logconfig"),
+        (["--log-config", "no-class.ini"], "logconfig"),
+        (["--log-config-json", "no-class.json"], "logconfig_json"),
+        (["-c", "no-formatter.py"], "logconfig_dict"),
+        (["-c", "no-handler.py"], "logconfig_dict"),
+        (["-c", "no-such-word.py"], "logconfig_dict"),
         (["--access-logfile", "-", "--access-logformat", "%(no"], "access_log_format"),
     ],
 )
@@ -229,11 +235,51 @@ def test_check_config_finds_what_would_keep_the_server_from_starting(
 ) -> None:
     """Logging is set up by the server alone, and is looked at all the same."""
     (tmp_path / "good_app_for_test.py").write_text("def app(e, s): pass")
-    (tmp_path / "broken.ini").write_text("[loggers\n")
+    ini = (
+        "[loggers]\nkeys=root\n[logger_root]\nhandlers=own\n[formatters]\nkeys=\n[handlers]\nkeys="
+    )
+    handler = f"{{'class': 'logging.FileHandler', 'filename': {str(tmp_path / 'made.log')!r}"
+    handlers = f"logconfig_dict = {{'handlers': {{'own': {handler}"
+    root = "'loggers': {}, 'root': {'level': 'INFO', 'handlers': ['own']}"
+    for file, text in {
+        "broken.ini": "[loggers\n",
+        "no-section.ini": f"{ini}own\n",
+        "no-class.ini": f"{ini}own\n[handler_own]\nclass=FileHandlers\n",
+        "no-class.json": '{"handlers": {"own": {"class": "logging.FileHandlers"}}, "loggers": {}}',
+        "no-formatter.py": f"{handlers}, 'formatter': 'absent'}}}}, {root}}}",
+        "no-handler.py": f"{handlers}}}}}, 'loggers': {{}}, 'root': {{'handlers': ['another']}}}}",
+        "no-such-word.py": f"{handlers}, 'encodings': 'ascii'}}}}, {root}}}",
+    }.items():
+        (tmp_path / file).write_text(text)
     done = run("--check-config", *words, "good_app_for_test:app")
+    assert not (tmp_path / "made.log").exists()
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.startswith(f"gthreadsrv: error: {name}: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_check_config_opens_no_log_file(tmp_path: Path) -> None:
+    """It would belong to whoever checks, and the server could not write to it."""
+    (tmp_path / "good_app_for_test.py").write_text("def app(e, s): pass")
+    (tmp_path / "shop.ini").write_text(
+        "[loggers]\nkeys = root\n[handlers]\nkeys = own, other\n[formatters]\nkeys = plain\n"
+        "[logger_root]\nhandlers = own\n[formatter_plain]\nformat = %(message)s\n"
+        "[handler_own]\nclass = FileHandler\nargs = ('%(here)s/made.log',)\nformatter = plain\n"
+        "[handler_other]\nclass = logging.handlers.SocketHandler\nargs = ('absent.test', 1)\n"
+    )
+    (tmp_path / "shop.py").write_text(
+        "logconfig_dict = {'handlers': {\n"
+        f"    'own': {{'class': 'logging.FileHandler', 'filename': {str(tmp_path / 'made.log')!r},\n"
+        "        'formatter': 'plain', 'level': 'INFO', 'delay': False},\n"
+        "    'kept': {'class': 'logging.handlers.MemoryHandler', 'capacity': 5, 'target': 'own'},\n"
+        "    'far': {'()': 'logging.handlers.SocketHandler', 'host': 'absent.test', 'port': 1}},\n"
+        "    'formatters': {'plain': {'format': '%(message)s'}},\n"
+        "    'root': {'handlers': ['kept', 'far']}, 'loggers': {}}\n"
+    )
+    for words in (["--log-config", "shop.ini"], ["-c", "shop.py"]):
+        done = run("--check-config", *words, "good_app_for_test:app")
+        assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / "made.log").exists()
 
 
 def test_a_hook_that_keeps_the_server_from_starting_shows_where(tmp_path: Path) -> None:

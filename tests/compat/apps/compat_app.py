@@ -51,6 +51,7 @@ def app(environ, start_response):
             "thread": threading.current_thread().name,
             "added": environ.get("HTTP_X_ADDED"),
             "multithread": environ["wsgi.multithread"],
+            "mount": [environ["SCRIPT_NAME"], environ["PATH_INFO"]],
         }
     ).encode()
     start_response(

@@ -37,6 +37,18 @@ def _own(name: str, seconds: float) -> bytes:
     return b"mine" if local.name == name else b"another's"
 
 
+def _forked(seconds: float) -> bytes:
+    """How a child ends that waits for so long, in two greenlets of its own."""
+    child = os.fork()
+    if not child:
+        other = threading.Thread(target=time.sleep, args=(seconds,))
+        other.start()
+        time.sleep(seconds / 2)
+        other.join()
+        os._exit(7)
+    return str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode()
+
+
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Do what the path says."""
     path = environ["PATH_INFO"]
@@ -52,6 +64,8 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         until = time.monotonic() + float(given["s"])
         while time.monotonic() < until:
             pass
+    elif path == "/fork":
+        body = _forked(float(given["s"]))
     elif path == "/at-import":
         body = AT_IMPORT.encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])

@@ -100,6 +100,33 @@ def test_a_sync_worker_is_not_told_to_have_more_threads() -> None:
     assert "--worker-class gthread with --threads 6" in advice.text
 
 
+def green(**changes: float) -> Window:
+    """Four workers of a thousand greenlets each."""
+    many = {"threads": 4000, "config_threads": 1000, "config_worker_connections": 1000}
+    made = window(**{**many, **changes})
+    labels = (("parser", "h11"), ("worker_class", "gevent"))
+    return Window({}, {**made.after, "gthreadsrv_build_info": {labels: 1.0}}, SECONDS, CORES)
+
+
+def test_greenlets_that_wait_for_one_that_holds_the_thread_need_no_more_greenlets() -> None:
+    """Nearly all of them are free; what holds them up is told by how late heartbeats are."""
+    [advice] = advise(green(request_queue_seconds_sum=300, interpreter_wait_seconds_total=8))
+    assert advice.limit == "threads"
+    assert "--worker-class gthread" in advice.text
+    assert "raise" not in advice.text
+    assert "others held up 20% of the time" in advice.numbers
+
+
+def test_greenlets_that_are_too_few_follow_the_setting_that_counts() -> None:
+    """Where --threads was not given there is one for each of --worker-connections."""
+    full = {**WAITING, "thread_busy_seconds_total": 39000}
+    [advice] = advise(green(**full))
+    assert "raise --worker-connections from 1000 to 1500" in advice.text
+    few = {**WAITING, "config_threads": 4, "threads": 16}
+    [advice] = advise(green(**few))
+    assert "raise --threads from 4 to 6" in advice.text
+
+
 def test_a_range_of_workers_is_widened_where_it_is_used_up() -> None:
     """Below its end the server adds workers by itself."""
     few = {"worker_up": 2, "threads": 8, "config_threads": 4, "config_workers": 1}

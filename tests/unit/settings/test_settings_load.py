@@ -129,6 +129,8 @@ FLAGS = [
     (["-k", "gunicorn.workers.gthread.ThreadWorker"], {"worker_class": "gthread"}),
     (["-k", "gunicorn.workers.ggevent.GeventWorker"], {"worker_class": "gevent"}),
     (["-k", "gunicorn.workers.geventlet.EventletWorker"], {"worker_class": "eventlet"}),
+    (["-k", "gevent_wsgi"], {"worker_class": "gevent"}),
+    (["-k", "gunicorn.workers.ggevent.GeventPyWSGIWorker"], {"worker_class": "gevent"}),
     (["--paste-global", "a.b=1", "--paste-global", "c=2"],
      {"raw_paste_global_conf": ("a.b=1", "c=2")}),
     (["--capture-output"], {"capture_output": True}),
@@ -386,6 +388,36 @@ def test_loading_again_reads_the_file_again_and_changes_nothing_else(project: Pa
     conf.unlink()
     assert again().settings.workers == 0
     assert dict(os.environ) == before
+
+
+def test_threads_that_gunicorn_would_not_look_at_are_said(project: Path) -> None:
+    """With gevent it has worker_connections greenlets; four of them are another server."""
+    file = project / "gunicorn.conf.py"
+    file.write_text("worker_class = 'gevent'\nthreads = 4\n")
+    [line] = load(["a:b"], {}, str(project)).warnings
+    assert line.startswith("threads: 4 (set by gunicorn.conf.py:2) greenlets in each worker")
+    assert "leave it out for the 1000 of worker_connections" in line
+    environ = {"GUNICORN_CMD_ARGS": "--threads 5"}
+    assert "threads: 5" in load(["a:b"], environ, str(project)).warnings[0]
+    # Who has said so to this server means it.
+    assert load(["a:b", "--threads", "6"], {}, str(project)).warnings == ()
+    file.write_text("worker_class = 'gevent'\nthreads = 4\nworker_connections = 4\n")
+    assert load(["a:b"], {}, str(project)).warnings == ()
+    file.write_text("worker_class = 'gthread'\nthreads = 4\n")
+    assert load(["a:b"], {}, str(project)).warnings == ()
+
+
+def test_a_mount_that_is_no_path_is_said() -> None:
+    """Shell scripts keep their own name in SCRIPT_NAME; gunicorn would answer nothing but 500."""
+    for words, environ, warned in (
+        ([], {"SCRIPT_NAME": "start.sh"}, True),
+        (["-e", "SCRIPT_NAME=shop"], {}, True),
+        (["-e", "SCRIPT_NAME=/shop"], {"SCRIPT_NAME": "start.sh"}, False),
+        ([], {"SCRIPT_NAME": "/shop"}, False),
+        ([], {"SCRIPT_NAME": ""}, False),
+    ):
+        warnings = load(["a:b", *words], environ, HERE).warnings
+        assert [line.partition(":")[0] for line in warnings] == ["SCRIPT_NAME"] * warned
 
 
 def test_what_a_gunicorn_file_says_of_tls_is_understood(project: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import select
 import socket
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from gthreadsrv import system
 from gthreadsrv.errors import ConfigError
 from gthreadsrv.settings import Settings
 from gthreadsrv.worker import greenlets, interrupt, overdue, poller
@@ -33,8 +35,6 @@ class Loop:
         if self.early:
             self.early -= 1
             return
-        import select
-
         select.select([fd], [], [], timeout_s)
 
 
@@ -93,6 +93,26 @@ def test_in_a_forked_child_a_poller_never_returns(
     assert loop.waits == []
 
 
+def test_a_poller_that_is_waited_for_keeps_its_number_when_it_is_closed(
+    loop: Loop, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """The loop goes on watching that; nothing that its copy watched is heard of any more."""
+    ours, theirs = pair
+    made = make_poller()
+    made.add(ours.fileno(), READ)
+    found: list[list[tuple[int, int]]] = []
+    thread = threading.Thread(target=lambda: found.append(made.poll(0.2)), daemon=True)
+    thread.start()
+    wait_until(lambda: loop.waits, "it waits")
+    [(number, _)] = loop.waits
+    made.close()
+    theirs.send(b"x")
+    thread.join(0.5)
+    assert (thread.is_alive(), found) == (True, [])
+    assert not select.select([number], [], [], 0)[0]
+    os.close(number)
+
+
 @pytest.mark.parametrize("in_loop", [True, False])
 def test_waiting_for_room(
     in_loop: bool, pair: tuple[socket.socket, socket.socket], request: pytest.FixtureRequest
@@ -143,7 +163,7 @@ def test_waiting_for_the_client_is_seen_from_below(monkeypatch: pytest.MonkeyPat
 def test_threads_are_made_of_no_library() -> None:
     greenlets.check(Settings(worker_class="gthread"))
     assert greenlets.become("gthread") is None
-    assert greenlets.prepared() == ""
+    assert system.replaced_by() == ""
 
 
 def test_a_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,10 +180,20 @@ def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_preloaded_master_has_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(greenlets, "_made", {"gevent": cast("Any", object())})
+    monkeypatch.setattr(greenlets, "replaced_by", lambda: "gevent")
     greenlets.check(Settings(worker_class="gevent"))
     for other in ("gthread", "sync", "eventlet"):
         with pytest.raises(ConfigError, match="preloaded for gevent; restart the server"):
             greenlets.check(Settings(worker_class=other))
+
+
+def test_what_is_replaced_already_is_no_other_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration file has: threads are as good, since workers adopt the loop."""
+    monkeypatch.setattr(greenlets, "replaced_by", lambda: "gevent")
+    for name in ("gevent", "gthread", "sync"):
+        greenlets.check(Settings(worker_class=name))
+    with pytest.raises(ConfigError, match="eventlet, but gevent has replaced threads"):
+        greenlets.check(Settings(worker_class="eventlet"))
 
 
 def test_a_wait_is_seen(loop: Loop, pair: tuple[socket.socket, socket.socket]) -> None:

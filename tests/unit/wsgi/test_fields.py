@@ -12,7 +12,7 @@ from gthreadsrv.http.recall import FieldSection
 from gthreadsrv.http.request import RequestHead
 from gthreadsrv.net.peers import TrustedPeers
 from gthreadsrv.wsgi.environ import ClientEnvironBuilder, EnvironBuilder
-from gthreadsrv.wsgi.fields import ClientFinder, FieldTrust, below
+from gthreadsrv.wsgi.fields import ClientFinder, FieldTrust, below, mount_of
 
 PEER = ("10.0.0.1", "55555")
 HOPS = TrustedPeers(("127.0.0.1", "10.0.0.0/8", "2001:db8:1::/48"))
@@ -269,6 +269,33 @@ def test_a_kept_section_is_mounted_each_time() -> None:
         assert by.build(head, io.BytesIO(), -1, PEER, True)["PATH_INFO"] == path
     untrusted = by.build(second, io.BytesIO(), -1, PEER, False)
     assert (untrusted["SCRIPT_NAME"], untrusted["PATH_INFO"]) == ("", "/shop/b")
+
+
+@pytest.mark.parametrize(
+    ("variable", "mount"),
+    [("/shop", "/shop"), ("/shop/", "/shop"), ("/", ""), ("", ""), ("start.sh", ""), (None, "")],
+)
+def test_the_variable_that_says_where_the_application_is_mounted(
+    variable: str | None, mount: str
+) -> None:
+    """What is no path cannot be meant: shell scripts keep their own name there."""
+    assert mount_of({} if variable is None else {"SCRIPT_NAME": variable}) == mount
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("kept", [False, True])
+def test_mounted_for_everybody_unless_a_trusted_proxy_says_another_place(
+    *, trusted: bool, kept: bool
+) -> None:
+    by = builder(mount="/shop")
+    for target, path in (("/shop/a%20b?q", "/a b"), ("/shop", "")):
+        environ = build(target=target, by=by, trusted=trusted, kept=kept)
+        assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/shop", path)
+    with pytest.raises(BadRequestError, match="not below"):
+        build(target="/", by=by, trusted=trusted, kept=kept)
+    said = build(("SCRIPT_NAME", "/shop/eu"), target="/shop/eu/a", by=by, trusted=trusted)
+    place = ("/shop/eu", "/a") if trusted else ("/shop", "/eu/a")
+    assert (said["SCRIPT_NAME"], said["PATH_INFO"]) == place
 
 
 @pytest.mark.parametrize("policy", ["drop", "refuse", "dangerous"])
