@@ -9,7 +9,7 @@ before is part of each reading.
     * never up while the container's CPU or memory is what is full: more workers would share it;
     * never up before the workers wanted already are there;
     * down: one at a time, and only when the highest demand of a whole spell would have left
-      the workers that remain with room to spare.
+      the workers that remain with room to spare; also where one has never come up.
 
 Between the two lies a wide band in which nothing happens, so load that wavers moves nothing.
 Not here: clocks, scoreboards, processes.
@@ -166,13 +166,16 @@ def decide(window: Sequence[Reading], bounds: Bounds) -> Decision:
     if not bounds.least <= target <= bounds.most:
         return Decision(min(max(target, bounds.least), bounds.most), "bounds")
     if now.ready < target:
+        # One that cannot boot would be tried for ever, though nobody needs it any more.
+        if _calm(window, bounds):
+            return Decision(target - 1, "calm")
         return Decision(target, "waiting for workers")
     recent = _recent(window)
     if recent is not None and recent.short:
         if now.target < bounds.most and _cpu_is_full(recent, window):
             return Decision(target, "saturated", "cpu")
         return _grow(recent, bounds)
-    if target > bounds.least and _calm(window, bounds):
+    if _calm(window, bounds):
         return Decision(target - 1, "calm")
     return Decision(target, "steady")
 
@@ -229,8 +232,10 @@ def _wanted(recent: _Span) -> int:
 
 
 def _calm(window: Sequence[Reading], bounds: Bounds) -> bool:
-    """Whether one worker less would have been enough all through the last spell."""
+    """Whether there may be one worker less, which would have been enough for a whole spell."""
     now = window[-1]
+    if now.target <= bounds.least or not now.ready:
+        return False
     if now.at - window[0].at < bounds.calm_s:
         return False  # it has not been watched for so long
     enough = BUSY_CALM * now.threads / now.ready * (now.target - 1)

@@ -145,6 +145,17 @@ def test_it_waits_for_workers_that_boot() -> None:
     assert fleet.decisions[-1][1].reason == "waiting for workers"
 
 
+def test_workers_that_never_boot_are_given_up_when_they_are_not_needed() -> None:
+    """As where there is no memory for them: without load they would be tried for ever."""
+    fleet = Fleet(BOUNDS, boot_s=float("inf"))
+    fleet.run(20, lambda _: 20.0)
+    assert (fleet.reading.target, fleet.reading.ready) == (4, 2)
+    fleet.run(50, lambda _: 0.5)
+    assert fleet.reading.target == 4, "not before a whole calm spell"
+    fleet.run(100, lambda _: 0.5)
+    assert fleet.reading.target == 2
+
+
 def test_it_shrinks_slowly_one_at_a_time() -> None:
     """After a whole calm spell, and a sixth of it between two workers."""
     fleet = Fleet(BOUNDS)
