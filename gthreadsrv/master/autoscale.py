@@ -177,7 +177,9 @@ def decide(window: Sequence[Reading], bounds: Bounds) -> Decision:
         return _grow(recent, bounds)
     if _calm(window, bounds):
         return Decision(target - 1, "calm")
-    return Decision(target, "steady")
+    if recent is None:
+        return Decision(target, "too early to tell")
+    return Decision(target, "busy" if recent.busy_share >= COMFORT else "steady")
 
 
 def _recent(window: Sequence[Reading]) -> _Span | None:
