@@ -124,11 +124,14 @@ def import_base(engine: Engine) -> None:
     """Make the image that stands in for Python's own slim one: Debian's Python in Debian."""
     if engine.docker("images", "--quiet", BASE):
         return
-    tree = WORK / "rootfs"
+    tree, unfinished = WORK / "rootfs", WORK / "rootfs.unfinished"
     if not (tree / "usr" / "bin" / "python3").exists():
-        shutil.rmtree(tree, ignore_errors=True)
+        for old in (tree, unfinished):
+            shutil.rmtree(old, ignore_errors=True)
         include = "--include=python3,python3-venv,ca-certificates"
-        run(["debootstrap", "--variant=minbase", include, SUITE, str(tree)], 600)
+        run(["debootstrap", "--variant=minbase", include, SUITE, str(unfinished)], 900)
+        # Whole or not there: one that was broken off may have its Python already.
+        unfinished.rename(tree)
         # Whatever this machine trusts, the build must trust to reach a package index.
         shutil.copy(
             "/etc/ssl/certs/ca-certificates.crt", tree / "etc/ssl/certs/ca-certificates.crt"
