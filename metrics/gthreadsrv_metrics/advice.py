@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     # One page: series name -> its label sets -> value.
     Page: TypeAlias = Mapping[str, Mapping[Labels, float]]
 
-__all__ = ["Advice", "Window", "advise"]
+__all__ = ["Advice", "Window", "advise", "throttled_share"]
 
 SATURATED_SHARE: Final = 0.1
 """Of the time, with no thread free: from here on a request in ten finds none. It tells only where
@@ -48,6 +48,9 @@ THROTTLED_SHARE: Final = 0.05
 MEMORY_FULL: Final = 0.9
 BACKLOG_FULL: Final = 0.5
 PROXY_MEAN_S: Final = 0.1
+
+PERIOD_S: Final = 0.1
+"""The kernel's CPU quota is for so long, unless somebody has changed it."""
 
 COMFORT: Final = 0.7
 """Utilisation at which threads are sized: the rest is for bursts."""
@@ -78,6 +81,10 @@ class Window:
     def gauge(self, name: str, **labels: str) -> float:
         """The sum of a gauge's series now; 0 where there is none."""
         return _sum(self.after, name, labels)
+
+    def known(self, name: str) -> bool:
+        """Whether the page has such a series."""
+        return self.after.get(PREFIX + name) is not None
 
     def delta(self, name: str, **labels: str) -> float:
         """What a counter has grown by; 0 where it went back, as after a restart."""
@@ -134,7 +141,11 @@ class Window:
     @property
     def throttled(self) -> float:
         """Share of the time in which the kernel held the container back."""
-        return self.delta("cgroup_cpu_throttled_seconds_total") / self.seconds
+        periods = "cgroup_cpu_throttled_periods_total"
+        return throttled_share(
+            self.delta("cgroup_cpu_throttled_seconds_total") / self.seconds,
+            self.delta(periods) / self.seconds if self.known(periods) else None,
+        )
 
     @property
     def cpu_wait(self) -> float:
@@ -303,6 +314,15 @@ def _proxy(findings: _Findings, window: Window) -> None:
             f"{proxy_s * 1e3:.0f} ms from the proxy's X-Request-Start",
             f"{own_s * 1e3:.0f} ms of it here",
         )
+
+
+def throttled_share(seconds: float, periods: float | None) -> float:
+    """Share of the time in which a container was held back; both are a second's.
+
+    The seconds are added up over CPUs, so that of many they are more than there are.
+    """
+    most = 1.0 if periods is None else min(periods * PERIOD_S, 1.0)
+    return min(seconds, most)
 
 
 def _range(window: Window, workers: float) -> str:

@@ -144,6 +144,17 @@ def test_a_throttled_container_needs_quota() -> None:
     ) == ["quota"]
 
 
+def test_throttling_is_a_share_of_time_not_of_cpus() -> None:
+    """The kernel adds up what each CPU stood still: sixteen of them, half of every period."""
+    limited = {"cgroup_cpu_limit_cores": 8, "cgroup_cpu_throttled_seconds_total": 80}
+    [advice] = advise(window(**limited, cgroup_cpu_throttled_periods_total=60))
+    assert "throttled 60% of the time" in advice.numbers, (
+        "in six of ten periods, for a part of each"
+    )
+    [advice] = advise(window(**limited))
+    assert "throttled 100% of the time" in advice.numbers
+
+
 @pytest.mark.parametrize(
     ("usage", "held", "killed", "said"),
     [(500, 450, 0, True), (500, 100, 0, False), (300, 250, 1, True), (300, 250, 0, False)],
