@@ -40,6 +40,10 @@ CPU_FULL: Final = 0.85
 INTERPRETER_FULL: Final = 0.8
 """Of one core in one worker: its threads take turns with the interpreter."""
 
+INTERPRETER_WAIT_S: Final = 0.002
+"""How late the watchdog gets the interpreter, on the mean, where threads compute with it: they give
+it up every 5 ms. Code in C that computes without it (hashing, pictures) leaves it free at once."""
+
 STARVED: Final = 0.25
 """Threads that are ready to compute and have no CPU, on the mean; and at least as much as they
 compute: then others on the machine have it."""
@@ -48,6 +52,9 @@ THROTTLED_SHARE: Final = 0.05
 MEMORY_FULL: Final = 0.9
 BACKLOG_FULL: Final = 0.5
 PROXY_MEAN_S: Final = 0.1
+
+COMPUTING: Final = 0.5
+"""Of their time: from here on it is not others that threads wait for."""
 
 PERIOD_S: Final = 0.1
 """The kernel's CPU quota is for so long, unless somebody has changed it."""
@@ -124,6 +131,11 @@ class Window:
         return self.gauge("workers_target") or self.gauge("worker_up")
 
     @property
+    def busy(self) -> float:
+        """Threads busy, on the mean."""
+        return self.delta("thread_busy_seconds_total") / self.seconds
+
+    @property
     def one_thread(self) -> bool:
         """Whether the worker class has one thread, whatever --threads says."""
         return bool(self.gauge("build_info", worker_class="sync"))
@@ -166,7 +178,11 @@ class Window:
     def interpreter_full(self) -> bool:
         """Whether the workers' interpreters are the limit, not what they wait for."""
         workers = self.gauge("worker_up")
-        return bool(workers) and self.cpu / workers >= INTERPRETER_FULL
+        if not workers or self.cpu / workers < INTERPRETER_FULL:
+            return False
+        name = "interpreter_wait_seconds_total"
+        late_s = self.delta(name) / workers / self.seconds  # the watchdog looks once a second
+        return late_s >= INTERPRETER_WAIT_S or not self.known(name)
 
     def load(self) -> tuple[str, ...]:
         """The numbers that tell how busy it is."""
@@ -231,7 +247,9 @@ def _quota(findings: _Findings, window: Window) -> None:
 
 
 def _cpu(findings: _Findings, window: Window) -> None:
-    if window.waits and window.cpu_full and window.throttled <= THROTTLED_SHARE:
+    if not window.cpu_full or window.throttled > THROTTLED_SHARE:
+        return
+    if window.waits:
         findings.add(
             "cpu",
             "requests wait and the CPU is full: add CPU or machines, or make the application"
@@ -252,7 +270,9 @@ def _starved(findings: _Findings, window: Window) -> None:
 
 
 def _workers(findings: _Findings, window: Window) -> None:
-    if window.waits and not window.starved and window.interpreter_full and not window.cpu_full:
+    if not window.interpreter_full or window.starved or window.cpu_full:
+        return
+    if window.waits:
         workers, most = window.wanted, window.gauge("config_max_workers")
         if workers < most:
             return  # of a range (2:8) there is more, and the server takes it by itself
@@ -271,20 +291,21 @@ def _threads(findings: _Findings, window: Window) -> None:
     if not window.waits or window.starved or window.interpreter_full or window.cpu_full:
         return
     threads, workers = window.gauge("config_threads"), max(window.wanted, 1.0)
-    busy = window.delta("thread_busy_seconds_total") / window.seconds
     computing = window.delta("request_cpu_seconds_total")
-    share = computing / max(window.delta("thread_busy_seconds_total"), 1e-9)
+    share = computing / max(window.busy * window.seconds, 1e-9)
     # What was busy, at a comfortable utilisation; half as many more where none was ever free,
     # since then nobody knows how many would have been.
-    wanted = max(math.ceil(busy / workers / COMFORT), math.ceil(threads * 1.5))
+    wanted = max(math.ceil(window.busy / workers / COMFORT), math.ceil(threads * 1.5))
     happens = "requests wait" if window.queues else "hardly a thread is ever free"
     do = f"raise --threads from {threads:.0f} to {wanted:.0f}"
     if window.one_thread:
         do = f"use --worker-class gthread with --threads {wanted:.0f}"
+    why = "threads wait for something else (a database, another service)"
+    if share >= COMPUTING:
+        why = "threads compute, most of the time without the interpreter"
     findings.add(
         "threads",
-        f"{happens} while threads wait for something else (a database, another service), and"
-        f" there is CPU to spare: {do}",
+        f"{happens} while {why}, and there is CPU to spare: {do}",
         *window.load(),
         f"threads compute {min(share, 1.0):.0%} of their time",
     )

@@ -155,6 +155,19 @@ def test_throttling_is_a_share_of_time_not_of_cpus() -> None:
     assert "throttled 100% of the time" in advice.numbers
 
 
+def test_threads_that_compute_outside_the_interpreter_are_not_held_up_by_it() -> None:
+    """As when hashing or scaling pictures: they take no turns, and more threads would compute more."""
+    few = {"worker_up": 1, "threads": 2, "config_threads": 2}
+    busy = {"worker_cpu_seconds_total": 19.5, "request_cpu_seconds_total": 19}
+    waiting = {**WAITING, "thread_busy_seconds_total": 19.8, "saturated_seconds_total": 9}
+    [advice] = advise(window(**waiting, **few, **busy, interpreter_wait_seconds_total=0.005))
+    assert advice.limit == "threads"
+    assert "--threads from 2 to 3" in advice.text
+    assert "a database" not in advice.text
+    [advice] = advise(window(**waiting, **few, **busy, interpreter_wait_seconds_total=0.05))
+    assert advice.limit == "workers"
+
+
 @pytest.mark.parametrize(
     ("usage", "held", "killed", "said"),
     [(500, 450, 0, True), (500, 100, 0, False), (300, 250, 1, True), (300, 250, 0, False)],
