@@ -44,6 +44,9 @@ INTERPRETER_WAIT_S: Final = 0.002
 """How late the watchdog gets the interpreter, on the mean, where threads compute with it: they give
 it up every 5 ms. Code in C that computes without it (hashing, pictures) leaves it free at once."""
 
+CROWDED: Final = 1.5
+"""Requests under way for each CPU, or interpreter, that is full: from here on they share it."""
+
 STARVED: Final = 0.25
 """Threads that are ready to compute and have no CPU, on the mean; and at least as much as they
 compute: then others on the machine have it."""
@@ -184,6 +187,10 @@ class Window:
         late_s = self.delta(name) / workers / self.seconds  # the watchdog looks once a second
         return late_s >= INTERPRETER_WAIT_S or not self.known(name)
 
+    def crowded(self, places: float) -> bool:
+        """Whether more requests are under way than there are CPUs, or interpreters, for them."""
+        return self.busy >= CROWDED * places
+
     def load(self) -> tuple[str, ...]:
         """The numbers that tell how busy it is."""
         return (
@@ -249,7 +256,7 @@ def _quota(findings: _Findings, window: Window) -> None:
 def _cpu(findings: _Findings, window: Window) -> None:
     if not window.cpu_full or window.throttled > THROTTLED_SHARE:
         return
-    if window.waits:
+    if window.waits or window.crowded(window.cpu_limit):
         findings.add(
             "cpu",
             "requests wait and the CPU is full: add CPU or machines, or make the application"
@@ -272,7 +279,7 @@ def _starved(findings: _Findings, window: Window) -> None:
 def _workers(findings: _Findings, window: Window) -> None:
     if not window.interpreter_full or window.starved or window.cpu_full:
         return
-    if window.waits:
+    if window.waits or window.crowded(window.gauge("worker_up")):
         workers, most = window.wanted, window.gauge("config_max_workers")
         if workers < most:
             return  # of a range (2:8) there is more, and the server takes it by itself

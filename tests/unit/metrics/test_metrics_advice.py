@@ -168,6 +168,23 @@ def test_threads_that_compute_outside_the_interpreter_are_not_held_up_by_it() ->
     assert advice.limit == "workers"
 
 
+def test_a_busy_interpreter_is_told_of_though_threads_are_free() -> None:
+    """Requests that compute in turns take several times as long, and none waits for a thread."""
+    few = {"worker_up": 1, "threads": 8, "config_threads": 8}
+    turns = {"worker_cpu_seconds_total": 9.8, "request_cpu_seconds_total": 9.5}
+    [advice] = advise(window(**few, **turns, thread_busy_seconds_total=40))
+    assert advice.limit == "workers"
+    assert "--workers from 1 to 2" in advice.text
+    assert limits(**few, **turns, thread_busy_seconds_total=10) == [], "one at a time"
+
+
+def test_a_full_cpu_is_told_of_though_threads_are_free() -> None:
+    """More requests at once than CPUs, which share them."""
+    full = {"worker_cpu_seconds_total": 39, "request_cpu_seconds_total": 38}
+    assert limits(**full, thread_busy_seconds_total=120) == ["cpu"]
+    assert limits(**full, thread_busy_seconds_total=42) == [], "one for each CPU"
+
+
 @pytest.mark.parametrize(
     ("usage", "held", "killed", "said"),
     [(500, 450, 0, True), (500, 100, 0, False), (300, 250, 1, True), (300, 250, 0, False)],
