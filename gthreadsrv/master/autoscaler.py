@@ -93,6 +93,7 @@ class Autoscaler:
             throttled_s=container.throttled_s or 0.0,
             memory_left=container.memory_left_bytes,
             worker_memory=largest_worker,
+            interpreter_wait_s=sum(slot.interpreter_wait_s for slot in fleet.slots),
         )
 
     def _tell(self, decision: Decision) -> None:

@@ -85,6 +85,30 @@ def test_it_does_not_grow_into_a_full_cpu(serve: Servers) -> None:
         assert server.logged("workers wanted") == []
 
 
+@LIMITS
+def test_requests_that_compute_in_turns_get_another_interpreter(serve: Servers) -> None:
+    """Four at once in one worker of eight threads: none waits for a thread, each for the others."""
+    # The shares keep what else the machine does from being what limits it.
+    with limited({"cpu": {"cpu.shares": 200_000}}) as prefix, ExitStack() as stack:
+        server = serve(
+            "troubles:app", "--workers", "1:2",
+            workers=None, threads=8, metrics=True, prefix=prefix,
+            env={"PYTHON_CPU_COUNT": "4"},
+        )  # fmt: skip
+        stack.callback(server.kill)
+        server.wait_ready()
+        clients = Load(server, "/compute?n=0.02", keep_alive=True)
+        clients.start()
+        try:
+            [line] = server.wait_log("workers wanted", deadline_s=60)
+            server.wait_workers(2)
+        finally:
+            clients.stop()
+        assert (line["workers"], line["reason"]) == (2, "saturated")
+        assert clients.failures == []
+        assert server.stop() == 0
+
+
 # Each worker takes this much as it boots, so that its first figure tells of it.
 HEAVY = """
 def post_worker_init(worker):

@@ -33,6 +33,8 @@ class Fleet:
         self.boot_s = limits.pop("boot_s", 0.0) or 0.0
         self.cpu_wait = limits.pop("cpu_wait", 0.0) or 0.0
         self.cpu_each = limits.pop("cpu_each", 0.0) or 0.0  # cores of a busy thread
+        # Where given, threads of a worker compute in turns, and who is due is so late (seconds).
+        self.turn_s = limits.pop("turn_s", None)
         self.reading = Reading(
             at=1000.0, target=bounds.least, ready=bounds.least, threads=bounds.least * THREADS,
             busy_s=0.0, wait_s=0.0, started=0.0, cpu_s=0.0, cpu_wait_s=0.0, cores=64.0, throttled_s=0.0,
@@ -53,7 +55,8 @@ class Fleet:
             now, at=at, ready=ready, threads=ready * THREADS, busy_s=now.busy_s + busy * seconds,
             wait_s=now.wait_s + max(load - now.threads, 0.0) * seconds,
             started=now.started + busy * seconds / 0.1,
-            cpu_s=now.cpu_s + min(busy * self.cpu_each, now.cores) * seconds,
+            cpu_s=now.cpu_s + self.cores(busy) * seconds,
+            interpreter_wait_s=now.interpreter_wait_s + (self.turn_s or 0.0) * ready * seconds,
             throttled_s=now.throttled_s + throttled * seconds,
             cpu_wait_s=now.cpu_wait_s + self.cpu_wait * seconds,
         )  # fmt: skip
@@ -73,6 +76,11 @@ class Fleet:
             )
         self.decisions.append((at, decision))
         return decision
+
+    def cores(self, busy: float) -> float:
+        """What so many busy threads use."""
+        interpreters = self.reading.ready if self.turn_s is not None else float("inf")
+        return min(busy * self.cpu_each, self.reading.cores, interpreters)
 
     def run(self, seconds: float, load: Load) -> list[int]:
         """What was wanted at each look."""
@@ -135,6 +143,33 @@ def test_waits_count_where_some_threads_are_free_at_times() -> None:
         fleet.reading = dataclasses.replace(now, wait_s=now.wait_s + 1.0)
         fleet.step(5.5)
     assert fleet.moves[0][1] > 0
+
+
+TURNS = {"cpu_each": 1.0, "turn_s": 0.005}
+
+
+def test_requests_that_compute_in_turns_get_an_interpreter_each() -> None:
+    """Three at once, though threads are free: two workers would have one and a half each."""
+    fleet = Fleet(Bounds(1, 8, 60.0), **TURNS)
+    assert fleet.run(300, lambda _: 3.1)[-1] == 3
+    assert [change for _, change in fleet.moves] == [1, 1]
+    # And they go when one would do, as it would not as long as two compute.
+    fleet.run(300, lambda _: 1.7)
+    assert fleet.reading.target == 3
+    fleet.run(300, lambda _: 0.5)
+    assert fleet.reading.target == 1
+
+
+def test_computing_without_the_interpreter_is_no_reason_to_grow() -> None:
+    """Threads of one worker use three cores, and nobody who is due is late."""
+    fleet = Fleet(Bounds(1, 8, 60.0), cpu_each=1.0)
+    assert set(fleet.run(300, lambda _: 3.0)) == {1}
+
+
+def test_full_interpreters_do_not_grow_into_a_full_cpu() -> None:
+    fleet = Fleet(Bounds(1, 8, 60.0), **TURNS, cores=1.1)
+    assert set(fleet.run(60, lambda _: 3.0)) == {1}
+    assert fleet.decisions[-1][1] == Decision(1, "saturated", "cpu")
 
 
 def test_it_waits_for_workers_that_boot() -> None:
@@ -231,6 +266,7 @@ readings = st.builds(
     started=st.floats(0, 1e6),
     cpu_s=st.floats(0, 1e6),
     cpu_wait_s=st.floats(0, 1e6),
+    interpreter_wait_s=st.floats(0, 1e6),
     cores=st.floats(0.1, 256),
     throttled_s=st.floats(0, 1e4),
     memory_left=st.none() | st.floats(0, 1e12),
