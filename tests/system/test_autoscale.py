@@ -97,11 +97,12 @@ def test_requests_that_compute_in_turns_get_another_interpreter(serve: Servers) 
         )  # fmt: skip
         stack.callback(server.kill)
         server.wait_ready()
-        clients = Load(server, "/compute?n=0.02", keep_alive=True)
+        clients = Load(server, "/compute?n=0.2", keep_alive=True)
         clients.start()
         try:
             [line] = server.wait_log("workers wanted", deadline_s=60)
             server.wait_workers(2)
+            wait_until(lambda: len({*clients.answers[-12:]}) > 1, 60, what="kept connections moved")
         finally:
             clients.stop()
         assert (line["workers"], line["reason"]) == (2, "saturated")
