@@ -303,14 +303,14 @@ loads = st.lists(
 )  # level, seconds
 
 
-@given(loads, st.integers(1, 4), st.integers(0, 8), st.floats(0, 5))
+@given(loads, st.integers(1, 4), st.integers(0, 8), st.floats(0, 5), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_down_never_follows_up_within_a_calm_spell(
-    parts: list[tuple[float, float]], least: int, more: int, boot_s: float
+    parts: list[tuple[float, float]], least: int, more: int, boot_s: float, turns: bool
 ) -> None:
     """Whatever the load does: up may come at any time, down only after a whole spell of calm."""
     bounds = Bounds(least, least + more, 30.0)
-    fleet = Fleet(bounds, boot_s=boot_s)
+    fleet = Fleet(bounds, boot_s=boot_s, **(TURNS if turns else {}))
     for level, seconds in parts:
         fleet.run(seconds, lambda _, level=level: level)  # type: ignore[misc]
     last_up = float("-inf")
@@ -325,12 +325,14 @@ def test_down_never_follows_up_within_a_calm_spell(
         last_down = at
 
 
-@given(st.floats(0.5, 30.0), st.floats(0.0, 0.5), st.integers(0, 2**32))
-@settings(max_examples=40, deadline=None)
-def test_noise_around_a_level_does_not_make_it_flap(level: float, noise: float, seed: int) -> None:
+@given(st.floats(0.5, 30.0), st.floats(0.0, 0.5), st.integers(0, 2**32), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_noise_around_a_level_does_not_make_it_flap(
+    level: float, noise: float, seed: int, turns: bool
+) -> None:
     """It finds its size and keeps it: not one up after a down, in ten minutes of noise."""
     chance = random.Random(seed)
-    fleet = Fleet(BOUNDS)
+    fleet = Fleet(BOUNDS, **(TURNS if turns else {}))
     fleet.run(600, lambda _: level * (1.0 + noise * (2.0 * chance.random() - 1.0)))
     changes = [change for _, change in fleet.moves]
     downs = [number for number, change in enumerate(changes) if change < 0]
