@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gthreadsrv_metrics.advice import throttled_share
 from gthreadsrv_metrics.catalogue import PREFIX
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def frame(page: Page, wall: float, before: Before | None = None) -> Frame:
         memory_limit_bytes=look.known("cgroup_memory_limit_bytes"),
         cpu_cores=look.rate("worker_cpu_seconds_total"),
         cpu_limit_cores=look.known("cgroup_cpu_limit_cores"),
-        throttled_share=look.rate("cgroup_cpu_throttled_seconds_total"),
+        throttled_share=look.throttled(),
         listeners=tuple(_listeners(look)),
         workers=tuple(lines),
     )
@@ -194,6 +195,12 @@ class _Look:
             return None
         then = _sum(self.before.page, name, labels) or 0.0
         return (now - then if now >= then else now) / self.before.seconds
+
+    def throttled(self) -> float | None:
+        """Share of the time in which the kernel held the container back."""
+        seconds = self.rate("cgroup_cpu_throttled_seconds_total")
+        periods = self.rate("cgroup_cpu_throttled_periods_total")
+        return None if seconds is None else throttled_share(seconds, periods)
 
     def mean(self, histogram: str) -> float | None:
         """Mean of what was observed between the pages; None of nothing."""

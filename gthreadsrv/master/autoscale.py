@@ -5,11 +5,12 @@ all the memory there is, so the same readings always give the same answer: what 
 before is part of each reading.
 
     * up: within a second and a half of threads being full, by as many workers as the requests
-      under way and waiting would keep comfortably busy, at most to twice as many;
+      under way and waiting would keep comfortably busy, at most to twice as many; and by one
+      where requests compute in turns, because each worker's interpreter is full;
     * never up while the container's CPU or memory is what is full: more workers would share it;
     * never up before the workers wanted already are there;
     * down: one at a time, and only when the highest demand of a whole spell would have left
-      the workers that remain with room to spare.
+      the workers that remain with room to spare; also where one has never come up.
 
 Between the two lies a wide band in which nothing happens, so load that wavers moves nothing.
 Not here: clocks, scoreboards, processes.
@@ -51,8 +52,16 @@ THROTTLED_SHARE: Final = 0.05
 STARVED: Final = 0.25
 """Threads ready to compute that have no CPU, on the mean, and at least as much as they compute:
 then others on the machine have it."""
-CPU_WAIT_WINDOW_S: Final = 3.0
-"""Workers tell of that wait once a second, so a second's figure may be none's or two's."""
+BEATS_WINDOW_S: Final = 3.0
+"""Workers tell of waits once a second, so a second's figure may be none's or two's."""
+
+INTERPRETER_FULL: Final = 0.8
+"""Of a core in each worker, as in gthreadsrvctl's advice."""
+CROWDED: Final = 1.5
+"""Requests under way for each interpreter that is full: from here on they take turns."""
+INTERPRETER_WAIT_S: Final = 0.002
+"""How late a worker's watchdog then gets the interpreter, on the mean; code that computes without
+it leaves it free at once."""
 
 MEMORY_MARGIN: Final = 1.1
 """A new worker is taken to need this much more than the largest has now."""
@@ -80,6 +89,7 @@ class Reading:
     throttled_s: float
     memory_left: float | None  # bytes below the container's limit; None: it has none
     worker_memory: float  # bytes of the largest worker; 0: not known yet
+    interpreter_wait_s: float = 0.0  # how late the workers' watchdogs were, looking once a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +176,20 @@ def decide(window: Sequence[Reading], bounds: Bounds) -> Decision:
     if not bounds.least <= target <= bounds.most:
         return Decision(min(max(target, bounds.least), bounds.most), "bounds")
     if now.ready < target:
+        # One that cannot boot would be tried for ever, though nobody needs it any more.
+        if _calm(window, bounds):
+            return Decision(target - 1, "calm")
         return Decision(target, "waiting for workers")
     recent = _recent(window)
-    if recent is not None and recent.short:
+    if recent is not None and (recent.short or _take_turns(recent, window)):
         if now.target < bounds.most and _cpu_is_full(recent, window):
             return Decision(target, "saturated", "cpu")
         return _grow(recent, bounds)
-    if target > bounds.least and _calm(window, bounds):
+    if _calm(window, bounds):
         return Decision(target - 1, "calm")
-    return Decision(target, "steady")
+    if recent is None:
+        return Decision(target, "too early to tell")
+    return Decision(target, "busy" if recent.busy_share >= COMFORT else "steady")
 
 
 def _recent(window: Sequence[Reading]) -> _Span | None:
@@ -190,13 +205,27 @@ def _recent(window: Sequence[Reading]) -> _Span | None:
 
 def _cpu_is_full(recent: _Span, window: Sequence[Reading]) -> bool:
     """Whether more workers would only share what CPU there is."""
-    now = recent.last
-    if recent.cpu >= CPU_FULL * now.cores or recent.throttled > THROTTLED_SHARE:
+    if recent.cpu >= CPU_FULL * recent.last.cores or recent.throttled > THROTTLED_SHARE:
         return True
-    longer = (one for one in reversed(window) if now.at - one.at >= CPU_WAIT_WINDOW_S)
-    first = next(longer, window[0])
-    span = _Span(first, now)
+    span = _beats(window)
     return span.cpu_wait >= max(STARVED, span.cpu)
+
+
+def _take_turns(recent: _Span, window: Sequence[Reading]) -> bool:
+    """Whether requests are held up by the workers' interpreters, though threads are free."""
+    ready = recent.last.ready
+    if recent.cpu < INTERPRETER_FULL * ready or recent.busy < CROWDED * ready:
+        return False
+    span = _beats(window)
+    late_s = max(span.last.interpreter_wait_s - span.first.interpreter_wait_s, 0.0)
+    return late_s / span.seconds / ready >= INTERPRETER_WAIT_S
+
+
+def _beats(window: Sequence[Reading]) -> _Span:
+    """Long enough for what workers tell once a second."""
+    now = window[-1]
+    longer = (one for one in reversed(window) if now.at - one.at >= BEATS_WINDOW_S)
+    return _Span(next(longer, window[0]), now)
 
 
 def _grow(recent: _Span, bounds: Bounds) -> Decision:
@@ -229,8 +258,10 @@ def _wanted(recent: _Span) -> int:
 
 
 def _calm(window: Sequence[Reading], bounds: Bounds) -> bool:
-    """Whether one worker less would have been enough all through the last spell."""
+    """Whether there may be one worker less, which would have been enough for a whole spell."""
     now = window[-1]
+    if now.target <= bounds.least or not now.ready:
+        return False
     if now.at - window[0].at < bounds.calm_s:
         return False  # it has not been watched for so long
     enough = BUSY_CALM * now.threads / now.ready * (now.target - 1)
@@ -244,7 +275,7 @@ def _calm(window: Sequence[Reading], bounds: Bounds) -> bool:
             return False
         if last.at - reading.at >= UP_WINDOW_S:
             span = _Span(reading, last)
-            if span.busy + span.waiting > enough:
+            if span.busy + span.waiting > enough or span.cpu > BUSY_CALM * (now.target - 1):
                 return False
             last = reading
             if age_s >= bounds.calm_s:

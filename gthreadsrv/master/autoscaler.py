@@ -29,6 +29,8 @@ _WHY_NOT = {
     "memory": "another worker would not fit into the container's memory",
     "limit": "there are as many as --workers allows",
 }
+# Threads that are not quite full, or not for a whole second, do not end a refusal.
+_NEAR = frozenset({"busy", "too early to tell", "waiting for workers"})
 
 
 class Autoscaler:
@@ -91,10 +93,13 @@ class Autoscaler:
             throttled_s=container.throttled_s or 0.0,
             memory_left=container.memory_left_bytes,
             worker_memory=largest_worker,
+            interpreter_wait_s=sum(slot.interpreter_wait_s for slot in fleet.slots),
         )
 
     def _tell(self, decision: Decision) -> None:
         """Log and count a refusal once, until it is over."""
+        if decision.refusal is None and decision.reason in _NEAR:
+            return
         if decision.refusal == self._refusal:
             return
         self._refusal = decision.refusal

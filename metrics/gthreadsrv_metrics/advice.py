@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     # One page: series name -> its label sets -> value.
     Page: TypeAlias = Mapping[str, Mapping[Labels, float]]
 
-__all__ = ["Advice", "Window", "advise"]
+__all__ = ["Advice", "Window", "advise", "throttled_share"]
 
 SATURATED_SHARE: Final = 0.1
 """Of the time, with no thread free: from here on a request in ten finds none. It tells only where
@@ -40,6 +40,13 @@ CPU_FULL: Final = 0.85
 INTERPRETER_FULL: Final = 0.8
 """Of one core in one worker: its threads take turns with the interpreter."""
 
+INTERPRETER_WAIT_S: Final = 0.002
+"""How late the watchdog gets the interpreter, on the mean, where threads compute with it: they give
+it up every 5 ms. Code in C that computes without it (hashing, pictures) leaves it free at once."""
+
+CROWDED: Final = 1.5
+"""Requests under way for each CPU, or interpreter, that is full: from here on they share it."""
+
 STARVED: Final = 0.25
 """Threads that are ready to compute and have no CPU, on the mean; and at least as much as they
 compute: then others on the machine have it."""
@@ -48,6 +55,12 @@ THROTTLED_SHARE: Final = 0.05
 MEMORY_FULL: Final = 0.9
 BACKLOG_FULL: Final = 0.5
 PROXY_MEAN_S: Final = 0.1
+
+COMPUTING: Final = 0.5
+"""Of their time: from here on it is not others that threads wait for."""
+
+PERIOD_S: Final = 0.1
+"""The kernel's CPU quota is for so long, unless somebody has changed it."""
 
 COMFORT: Final = 0.7
 """Utilisation at which threads are sized: the rest is for bursts."""
@@ -78,6 +91,10 @@ class Window:
     def gauge(self, name: str, **labels: str) -> float:
         """The sum of a gauge's series now; 0 where there is none."""
         return _sum(self.after, name, labels)
+
+    def known(self, name: str) -> bool:
+        """Whether the page has such a series."""
+        return self.after.get(PREFIX + name) is not None
 
     def delta(self, name: str, **labels: str) -> float:
         """What a counter has grown by; 0 where it went back, as after a restart."""
@@ -121,6 +138,11 @@ class Window:
         return self.gauge("workers_target") or self.gauge("worker_up")
 
     @property
+    def busy(self) -> float:
+        """Threads busy, on the mean."""
+        return self.delta("thread_busy_seconds_total") / self.seconds
+
+    @property
     def one_thread(self) -> bool:
         """Whether the worker class has one thread, whatever --threads says."""
         return bool(self.gauge("build_info", worker_class="sync"))
@@ -150,7 +172,11 @@ class Window:
     @property
     def throttled(self) -> float:
         """Share of the time in which the kernel held the container back."""
-        return self.delta("cgroup_cpu_throttled_seconds_total") / self.seconds
+        periods = "cgroup_cpu_throttled_periods_total"
+        return throttled_share(
+            self.delta("cgroup_cpu_throttled_seconds_total") / self.seconds,
+            self.delta(periods) / self.seconds if self.known(periods) else None,
+        )
 
     @property
     def cpu_wait(self) -> float:
@@ -171,7 +197,15 @@ class Window:
     def interpreter_full(self) -> bool:
         """Whether the workers' interpreters are the limit, not what they wait for."""
         workers = self.gauge("worker_up")
-        return bool(workers) and self.cpu / workers >= INTERPRETER_FULL
+        if not workers or self.cpu / workers < INTERPRETER_FULL:
+            return False
+        name = "interpreter_wait_seconds_total"
+        late_s = self.delta(name) / workers / self.seconds  # the watchdog looks once a second
+        return late_s >= INTERPRETER_WAIT_S or not self.known(name)
+
+    def crowded(self, places: float) -> bool:
+        """Whether more requests are under way than there are CPUs, or interpreters, for them."""
+        return self.busy >= CROWDED * places
 
     def load(self) -> tuple[str, ...]:
         """The numbers that tell how busy it is."""
@@ -236,7 +270,9 @@ def _quota(findings: _Findings, window: Window) -> None:
 
 
 def _cpu(findings: _Findings, window: Window) -> None:
-    if window.waits and window.cpu_full and window.throttled <= THROTTLED_SHARE:
+    if not window.cpu_full or window.throttled > THROTTLED_SHARE:
+        return
+    if window.waits or window.crowded(window.cpu_limit):
         findings.add(
             "cpu",
             "requests wait and the CPU is full: add CPU or machines, or make the application"
@@ -257,7 +293,9 @@ def _starved(findings: _Findings, window: Window) -> None:
 
 
 def _workers(findings: _Findings, window: Window) -> None:
-    if window.waits and not window.starved and window.interpreter_full and not window.cpu_full:
+    if not window.interpreter_full or window.starved or window.cpu_full:
+        return
+    if window.waits or window.crowded(window.gauge("worker_up")):
         workers, most = window.wanted, window.gauge("config_max_workers")
         if workers < most:
             return  # of a range (2:8) there is more, and the server takes it by itself
@@ -286,12 +324,11 @@ def _threads(findings: _Findings, window: Window) -> None:
         )
         return
     threads, workers = window.gauge("config_threads"), max(window.wanted, 1.0)
-    busy = window.delta("thread_busy_seconds_total") / window.seconds
     computing = window.delta("request_cpu_seconds_total")
-    share = computing / max(window.delta("thread_busy_seconds_total"), 1e-9)
+    share = computing / max(window.busy * window.seconds, 1e-9)
     # What was busy, at a comfortable utilisation; half as many more where none was ever free,
     # since then nobody knows how many would have been.
-    wanted = max(math.ceil(busy / workers / COMFORT), math.ceil(threads * 1.5))
+    wanted = max(math.ceil(window.busy / workers / COMFORT), math.ceil(threads * 1.5))
     happens = "requests wait" if window.queues else "hardly a thread is ever free"
     # Greenlets are as many as connections unless --threads says how many.
     by_connections = window.green and threads == window.gauge("config_worker_connections")
@@ -299,10 +336,12 @@ def _threads(findings: _Findings, window: Window) -> None:
     do = f"raise {setting} from {threads:.0f} to {wanted:.0f}"
     if window.one_thread:
         do = f"use --worker-class gthread with --threads {wanted:.0f}"
+    why = "threads wait for something else (a database, another service)"
+    if share >= COMPUTING:
+        why = "threads compute, most of the time without the interpreter"
     findings.add(
         "threads",
-        f"{happens} while threads wait for something else (a database, another service), and"
-        f" there is CPU to spare: {do}",
+        f"{happens} while {why}, and there is CPU to spare: {do}",
         *window.load(),
         f"threads compute {min(share, 1.0):.0%} of their time",
     )
@@ -332,6 +371,15 @@ def _proxy(findings: _Findings, window: Window) -> None:
             f"{proxy_s * 1e3:.0f} ms from the proxy's X-Request-Start",
             f"{own_s * 1e3:.0f} ms of it here",
         )
+
+
+def throttled_share(seconds: float, periods: float | None) -> float:
+    """Share of the time in which a container was held back; both are a second's.
+
+    The seconds are added up over CPUs, so that of many they are more than there are.
+    """
+    most = 1.0 if periods is None else min(periods * PERIOD_S, 1.0)
+    return min(seconds, most)
 
 
 def _range(window: Window, workers: float) -> str:

@@ -34,10 +34,9 @@ class CgroupReading:
     @property
     def memory_left_bytes(self) -> int | None:
         """What may still be had below the limit; None where there is none."""
-        if self.memory_limit_bytes is None or self.memory_usage_bytes is None:
-            return None
-        used = self.memory_usage_bytes - (self.memory_reclaimable_bytes or 0)
-        return max(self.memory_limit_bytes - used, 0)
+        return _Memory(
+            self.memory_usage_bytes, self.memory_limit_bytes, None, self.memory_reclaimable_bytes
+        ).left
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,13 @@ class _Memory:
     oom_kills: int | None
     reclaimable: int | None
 
+    @property
+    def left(self) -> int | None:
+        """What may still be had below the limit; None where there is none."""
+        if self.limit is None or self.usage is None:
+            return None
+        return max(self.limit - (self.usage - (self.reclaimable or 0)), 0)
+
 
 def read_cgroup(root: str = "/sys/fs/cgroup", proc_root: str = "/proc") -> CgroupReading:
     """Read the groups this process is in, the nearest first."""
@@ -74,9 +80,9 @@ def read_cgroup(root: str = "/sys/fs/cgroup", proc_root: str = "/proc") -> Cgrou
 
 def _combine(cpus: list[_Cpu], memories: list[_Memory]) -> CgroupReading:
     """Let the tightest level speak for each limit."""
-    limited = [m for m in memories if m.limit is not None and m.usage is not None]
+    limited = [m for m in memories if m.left is not None]
     nearest = memories[0] if memories else _Memory(None, None, None, None)
-    memory = min(limited, key=lambda m: (m.limit or 0) - (m.usage or 0), default=nearest)
+    memory = min(limited, key=lambda m: m.left or 0, default=nearest)
     # Each level counts its own throttling, and a worker is held up by any of them.
     seconds = [cpu.throttled_s for cpu in cpus if cpu.throttled_s is not None]
     periods = [cpu.throttled_periods for cpu in cpus if cpu.throttled_periods is not None]

@@ -38,10 +38,11 @@ APART_S: Final = 0.9
 
 # What the advice rests on, and what is drawn. Totals over all workers and listeners.
 TOTALS: Final = (
-    "cgroup_cpu_limit_cores", "cgroup_cpu_throttled_seconds_total", "cgroup_memory_limit_bytes",
-    "cgroup_memory_usage_bytes", "cgroup_oom_kills_total", "config_max_workers", "config_threads",
-    "config_workers", "listener_backlog", "listener_backlog_limit", "listener_drops_total",
-    "proxy_queue_seconds",
+    "cgroup_cpu_limit_cores", "cgroup_cpu_throttled_periods_total",
+    "cgroup_cpu_throttled_seconds_total", "cgroup_memory_limit_bytes",
+    "cgroup_memory_usage_bytes", "cgroup_oom_kills_total", "config_max_workers",
+    "config_threads", "config_workers", "interpreter_wait_seconds_total", "listener_backlog",
+    "listener_backlog_limit", "listener_drops_total", "proxy_queue_seconds",
     "request_cpu_seconds_total", "request_queue_seconds", "saturated_seconds_total",
     "thread_busy_seconds_total", "threads", "worker_cpu_seconds_total",
     "worker_proportional_memory_bytes", "worker_runqueue_wait_seconds_total", "worker_up",

@@ -24,11 +24,19 @@ from tests.image.engine import (
 )
 from tests.image.stack import stand_ins
 
+BUILD_S = 1800
 NEEDED = ("dockerd", "docker", "docker-compose", "debootstrap", "ip")
 
 # Minutes and an engine: a run for itself, which says that it is wanted.
 if os.environ.get("GTHREADSRV_TEST_IMAGE") != "1":
     collect_ignore_glob = ["*"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test waits for a base and images to be made, which other work makes slow."""
+    for item in items:
+        if "engine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(BUILD_S))
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,8 @@ _NO_NETWORK = (
     "--ip-forward=false",
     "--ip-masq=false",
 )
+# When it is broken off, what it has started and mounted (/proc, which nobody can remove) goes as well.
+_ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
 # What an imported image has no use for.  Bytecode is left out because Python's own images have none.
 _LEFT_OUT = ("./proc/", "./sys/", "./dev/", "./var/cache/apt/", "./var/lib/apt/lists/")
 
@@ -124,16 +126,19 @@ def import_base(engine: Engine) -> None:
     """Make the image that stands in for Python's own slim one: Debian's Python in Debian."""
     if engine.docker("images", "--quiet", BASE):
         return
-    tree = WORK / "rootfs"
+    tree, unfinished = WORK / "rootfs", WORK / "rootfs.unfinished"
     if not (tree / "usr" / "bin" / "python3").exists():
-        shutil.rmtree(tree, ignore_errors=True)
+        for old in (tree, unfinished):
+            shutil.rmtree(old, ignore_errors=True)
         include = "--include=python3,python3-venv,ca-certificates"
-        run(["debootstrap", "--variant=minbase", include, SUITE, str(tree)], 600)
+        run([*_ALONE, "debootstrap", "--variant=minbase", include, SUITE, str(unfinished)], 900)
         # Whatever this machine trusts, the build must trust to reach a package index.
         shutil.copy(
-            "/etc/ssl/certs/ca-certificates.crt", tree / "etc/ssl/certs/ca-certificates.crt"
+            "/etc/ssl/certs/ca-certificates.crt", unfinished / "etc/ssl/certs/ca-certificates.crt"
         )
-        shutil.copy("/etc/resolv.conf", tree / "etc/resolv.conf")
+        shutil.copy("/etc/resolv.conf", unfinished / "etc/resolv.conf")
+        # Whole or not there: one that was broken off may have its Python already.
+        unfinished.rename(tree)
     archive = WORK / "base.tar"
 
     def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

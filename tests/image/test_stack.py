@@ -34,7 +34,6 @@ def query(text: str) -> list[float]:
     return [float(series["value"][1]) for series in data["result"]] if data else []
 
 
-@pytest.mark.timeout(600)
 def test_the_stack(engine: Engine, report: Report) -> None:
     """All of it in one life of the stack, because each takes minutes."""
     with stack(engine) as one:

@@ -113,6 +113,35 @@ def test_it_asks_for_workers_where_threads_wait_for_the_interpreter(serve: Serve
 
 @LIMITS
 @pytest.mark.alone
+def test_it_asks_for_threads_where_they_compute_without_the_interpreter(serve: Servers) -> None:
+    """As hashing and scaling pictures do: a worker uses a whole CPU, and nobody takes turns."""
+    with limited({"cpu": {"cpu.shares": 200_000}}) as prefix, ExitStack() as stack:
+        server = serve("troubles:app", workers=1, threads=1, metrics=True, prefix=prefix)
+        stack.callback(server.kill)
+        with asking(server, "/digest?n=0.05", 3):
+            said = said_of(server, "threads")
+        assert server.stop() == 0
+    assert "raise --threads from 1 to 2" in said
+    assert "threads compute, most of the time without the interpreter" in said
+    assert number(r"threads compute (\d+)% of their time", said) > 50
+
+
+@LIMITS
+@pytest.mark.alone
+def test_it_asks_for_workers_though_threads_are_free(serve: Servers) -> None:
+    """Three requests that compute in turns, in one worker with threads to spare."""
+    with limited({"cpu": {"cpu.shares": 200_000}}) as prefix, ExitStack() as stack:
+        server = serve("troubles:app", workers=1, threads=8, metrics=True, prefix=prefix)
+        stack.callback(server.kill)
+        with asking(server, "/compute?n=0.02", 3):
+            said = said_of(server, "workers")
+        assert server.stop() == 0
+    assert "raise --workers from 1 to 2" in said
+    assert number(r"threads busy (\d+)%", said) < 70
+
+
+@LIMITS
+@pytest.mark.alone
 def test_it_asks_for_quota_where_the_kernel_holds_it_back(serve: Servers) -> None:
     """Half a CPU for requests that compute."""
     # The shares keep what else the machine does from being what limits it.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench.situations import limited
+from tests.bench.situations import CGROUPS, MIB, limited
 from tests.system.conftest import Servers
 from tests.system.harness import Server, wait_until
 from tests.system.test_container import LIMITS
@@ -82,6 +83,76 @@ def test_it_does_not_grow_into_a_full_cpu(serve: Servers) -> None:
         assert metric(server, "workers_target") == 1
         assert server.stop() == 0
         assert server.logged("workers wanted") == []
+
+
+@LIMITS
+def test_requests_that_compute_in_turns_get_another_interpreter(serve: Servers) -> None:
+    """Four at once in one worker of eight threads: none waits for a thread, each for the others."""
+    # The shares keep what else the machine does from being what limits it.
+    with limited({"cpu": {"cpu.shares": 200_000}}) as prefix, ExitStack() as stack:
+        server = serve(
+            "troubles:app", "--workers", "1:2",
+            workers=None, threads=8, metrics=True, prefix=prefix,
+            env={"PYTHON_CPU_COUNT": "4"},
+        )  # fmt: skip
+        stack.callback(server.kill)
+        server.wait_ready()
+        clients = Load(server, "/compute?n=0.2", keep_alive=True)
+        clients.start()
+        try:
+            [line] = server.wait_log("workers wanted", deadline_s=60)
+            server.wait_workers(2)
+            wait_until(lambda: len({*clients.answers[-12:]}) > 1, 60, what="kept connections moved")
+        finally:
+            clients.stop()
+        assert (line["workers"], line["reason"]) == (2, "saturated")
+        assert clients.failures == []
+        assert server.stop() == 0
+
+
+# Each worker takes this much as it boots, so that its first figure tells of it.
+HEAVY = """
+def post_worker_init(worker):
+    worker.kept = b"x" * (100 << 20)
+"""
+
+
+@LIMITS
+def test_it_does_not_grow_into_full_memory(serve: Servers, tmp_path: Path) -> None:
+    """Full threads, and room for less than one worker more; with more room there is another."""
+    conf = tmp_path / "conf.py"
+    conf.write_text(HEAVY)
+    with (
+        limited({"memory": {"memory.limit_in_bytes": 220 * MIB}}) as prefix,
+        ExitStack() as stack,
+    ):
+        server = serve(
+            "behaviours:app", "-c", str(conf), "--workers", "1:2",
+            workers=None, threads=2, metrics=True, prefix=prefix,
+        )  # fmt: skip
+        stack.callback(server.kill)
+        server.wait_ready()
+        limit = CGROUPS / "memory" / f"gthreadsrv-{os.getpid()}" / "memory.limit_in_bytes"
+        clients = Load(server, "/sleep?s=0.05", keep_alive=True)
+        clients.start()
+        try:
+            [line] = server.wait_log("more workers wanted", deadline_s=60)
+            assert (line["reason"], line["workers"]) == ("memory", 1)
+            assert "would not fit into the container's memory" in line["detail"]
+            seen = len(clients.answers)
+            wait_until(lambda: len(clients.answers) > seen + 200, 60)
+            assert metric(server, "scale_refusals_total", reason="memory") == 1
+            assert metric(server, "scale_refusals_total") == 1
+            assert metric(server, "workers_target") == 1
+            assert server.logged("workers wanted") == []
+
+            limit.write_text(str(600 * MIB))
+            server.wait_workers(2)
+        finally:
+            clients.stop()
+        assert clients.failures == []
+        assert metric(server, "cgroup_oom_kills_total") == 0
+        assert server.stop() == 0
 
 
 def test_signals_move_within_the_bounds_and_a_reload_keeps_what_is_wanted(

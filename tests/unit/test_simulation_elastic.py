@@ -34,6 +34,8 @@ from tests.simulation.elastic import (
 from tests.simulation.hpa import SCRAPE_S, TARGET, TOLERANCE
 from tests.simulation.pods import DOCUMENT, block
 from tests.simulation.queueing import RECORDED, recorded
+from tests.unit.docker.files import manifests
+from tests.unit.metrics.rule_files import selectors
 
 TEXT = DOCUMENT.read_text()
 TABLE = block(TEXT, "elastic")[1].splitlines()
@@ -94,45 +96,73 @@ def test_the_difference_is_how_new_pods_begin(monkeypatch: pytest.MonkeyPatch) -
     assert full.late == pytest.approx(fixed.late, abs=0.001)
 
 
+# A pod with half of its workers, one of which is leaving; one that has all; and two that are none of
+# this deployment's.
 QUERY_TEST = """
 evaluation_interval: 15s
 tests:
   - interval: 15s
     input_series:
-      - {series: 'gthreadsrv_thread_utilization_ratio{namespace="a",pod="p"}', values: '0.6 0.6'}
-      - {series: 'gthreadsrv_workers{namespace="a",pod="p",state="ready"}', values: '2 2'}
-      - {series: 'gthreadsrv_workers{namespace="a",pod="p",state="draining"}', values: '1 1'}
-      - {series: 'gthreadsrv_config_max_workers{namespace="a",pod="p"}', values: '4 4'}
-      - {series: 'gthreadsrv_thread_utilization_ratio{namespace="a",pod="q"}', values: '0.5 0.5'}
-      - {series: 'gthreadsrv_workers{namespace="a",pod="q",state="ready"}', values: '4 4'}
-      - {series: 'gthreadsrv_config_max_workers{namespace="a",pod="q"}', values: '4 4'}
+      - {series: 'gthreadsrv_thread_utilization_ratio{namespace="default",job="gthreadsrv",pod="p"}', values: '0.6 0.6'}
+      - {series: 'gthreadsrv_workers{namespace="default",job="gthreadsrv",pod="p",state="ready"}', values: '2 2'}
+      - {series: 'gthreadsrv_workers{namespace="default",job="gthreadsrv",pod="p",state="draining"}', values: '1 1'}
+      - {series: 'gthreadsrv_config_max_workers{namespace="default",job="gthreadsrv",pod="p"}', values: '4 4'}
+      - {series: 'gthreadsrv_thread_utilization_ratio{namespace="default",job="gthreadsrv",pod="q"}', values: '0.5 0.5'}
+      - {series: 'gthreadsrv_workers{namespace="default",job="gthreadsrv",pod="q",state="ready"}', values: '4 4'}
+      - {series: 'gthreadsrv_config_max_workers{namespace="default",job="gthreadsrv",pod="q"}', values: '4 4'}
+      - {series: 'gthreadsrv_thread_utilization_ratio{namespace="b",job="gthreadsrv",pod="p"}', values: '0.9 0.9'}
+      - {series: 'gthreadsrv_workers{namespace="b",job="gthreadsrv",pod="p",state="ready"}', values: '4 4'}
+      - {series: 'gthreadsrv_config_max_workers{namespace="b",job="gthreadsrv",pod="p"}', values: '4 4'}
+      - {series: 'gthreadsrv_thread_utilization_ratio{namespace="default",job="other",pod="r"}', values: '0.9 0.9'}
+      - {series: 'gthreadsrv_workers{namespace="default",job="other",pod="r",state="ready"}', values: '4 4'}
+      - {series: 'gthreadsrv_config_max_workers{namespace="default",job="other",pod="r"}', values: '4 4'}
     promql_expr_test:
-      - expr: %s
-        eval_time: 15s
-        exp_samples:
-          - {labels: '{pod="p"}', value: 0.3}
-          - {labels: '{pod="q"}', value: 0.5}
+      - {expr: %s, eval_time: 15s, exp_samples: %s}
 """
+
+
+def written(name: str) -> str:
+    """A query of the document, under this name."""
+    found = re.search(rf"^      {name}: >-\n(?:        .*\n)+", TEXT, re.MULTILINE)
+    assert found is not None
+    return str(yaml.safe_load(found[0])[name])
+
+
+def asks(tmp_path: Path, query: str, answers: dict[str, float]) -> None:
+    """The query has these answers, by their labels."""
+    samples = [{"labels": labels, "value": value} for labels, value in answers.items()]
+    path = tmp_path / "query.yml"
+    path.write_text(QUERY_TEST % (json.dumps(query), json.dumps(samples)))
+    program = shutil.which("promtool", path=SEARCH_PATH)
+    assert program is not None
+    done = subprocess.run([program, "test", "rules", path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.program("promtool")
 def test_the_adapters_query(tmp_path: Path) -> None:
     """As prometheus-adapter fills it in: a pod with half its workers counts half."""
-    found = re.search(r"^      metricsQuery: >-\n(?:        .*\n)+", TEXT, re.MULTILINE)
-    assert found is not None
-    query = yaml.safe_load(found[0])["metricsQuery"]
+    query = written("metricsQuery")
     for name, value in {
         "GroupBy": "pod",
         "Series": "gthreadsrv_thread_utilization_ratio",
-        "LabelMatchers": 'namespace="a",pod=~"p|q"',
+        "LabelMatchers": 'namespace="default",pod=~"p|q"',
     }.items():
         query = query.replace(f"<<.{name}>>", value)
-    path = tmp_path / "query.yml"
-    path.write_text(QUERY_TEST % json.dumps(query))
-    program = shutil.which("promtool", path=SEARCH_PATH)
-    assert program is not None
-    done = subprocess.run([program, "test", "rules", path], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    asks(tmp_path, query, {'{pod="p"}': 0.3, '{pod="q"}': 0.5})
+
+
+@pytest.mark.program("promtool")
+def test_kedas_query(tmp_path: Path) -> None:
+    """The sum of what the adapter says of this deployment's pods, and of no others."""
+    asks(tmp_path, written("query"), {"{}": 0.8})
+
+
+def test_kedas_query_is_the_manifests_with_another_factor() -> None:
+    """The same pods are asked for, so that only what is counted differs."""
+    trigger = manifests()["scaledobject"]["spec"]["triggers"][0]["metadata"]["query"]
+    [gauge] = selectors(trigger)
+    assert gauge in selectors(written("query"))
 
 
 def alone(bounds: Bounds, busy: float, seconds: int) -> Pod:

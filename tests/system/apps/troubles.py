@@ -5,6 +5,7 @@ Its import waits while the file named by GATE is there (at most 60 s).
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -15,6 +16,7 @@ from prometheus_client import Counter
 
 counted = Counter("troubles_counted", "Counted in children.")
 kept: list[bytes] = []
+BLOCK = bytes(4 << 20)
 
 gate_deadline = time.monotonic() + 60
 while os.path.exists(os.environ.get("GATE", "")) and time.monotonic() < gate_deadline:
@@ -26,6 +28,13 @@ def compute(seconds: float) -> None:
     deadline = time.thread_time() + seconds
     while time.thread_time() < deadline:
         sum(range(500))
+
+
+def digest(seconds: float) -> None:
+    """Use this much CPU of this thread, most of it without the interpreter."""
+    deadline = time.thread_time() + seconds
+    while time.thread_time() < deadline:
+        hashlib.sha256(BLOCK)
 
 
 def wait(seconds: float) -> None:
@@ -59,6 +68,8 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         wait(amount)
     elif path == "/compute":
         compute(amount)
+    elif path == "/digest":
+        digest(amount)
     elif path == "/keep":
         keep(amount)
     elif path == "/child":

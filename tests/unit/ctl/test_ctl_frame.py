@@ -124,6 +124,15 @@ def test_two_pages_have_rates() -> None:
     assert (second.requests_per_s, second.busy_share, second.cpu_cores) == (3.5, 0.0625, None)
 
 
+def test_throttling_is_a_share_of_time_not_of_cpus() -> None:
+    """The kernel adds up what each CPU stood still."""
+    seconds = ("cgroup_cpu_throttled_seconds_total", {}, 80.0)
+    with_periods = page(seconds, ("cgroup_cpu_throttled_periods_total", {}, 60.0))
+    assert frame(with_periods, WALL, Before(page(), 10.0)).throttled_share == pytest.approx(0.6)
+    assert frame(page(seconds), WALL, Before(page(), 10.0)).throttled_share == 1.0
+    assert frame(page(), WALL, Before(page(), 10.0)).throttled_share is None
+
+
 def test_a_server_that_started_anew_has_no_negative_rates() -> None:
     found = frame(EARLIER, WALL, Before(LATER, 10.0))
     assert found.requests_per_s == 10.0

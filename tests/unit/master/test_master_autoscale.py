@@ -33,6 +33,8 @@ class Fleet:
         self.boot_s = limits.pop("boot_s", 0.0) or 0.0
         self.cpu_wait = limits.pop("cpu_wait", 0.0) or 0.0
         self.cpu_each = limits.pop("cpu_each", 0.0) or 0.0  # cores of a busy thread
+        # Where given, threads of a worker compute in turns, and who is due is so late (seconds).
+        self.turn_s = limits.pop("turn_s", None)
         self.reading = Reading(
             at=1000.0, target=bounds.least, ready=bounds.least, threads=bounds.least * THREADS,
             busy_s=0.0, wait_s=0.0, started=0.0, cpu_s=0.0, cpu_wait_s=0.0, cores=64.0, throttled_s=0.0,
@@ -53,7 +55,8 @@ class Fleet:
             now, at=at, ready=ready, threads=ready * THREADS, busy_s=now.busy_s + busy * seconds,
             wait_s=now.wait_s + max(load - now.threads, 0.0) * seconds,
             started=now.started + busy * seconds / 0.1,
-            cpu_s=now.cpu_s + min(busy * self.cpu_each, now.cores) * seconds,
+            cpu_s=now.cpu_s + self.cores(busy) * seconds,
+            interpreter_wait_s=now.interpreter_wait_s + (self.turn_s or 0.0) * ready * seconds,
             throttled_s=now.throttled_s + throttled * seconds,
             cpu_wait_s=now.cpu_wait_s + self.cpu_wait * seconds,
         )  # fmt: skip
@@ -73,6 +76,11 @@ class Fleet:
             )
         self.decisions.append((at, decision))
         return decision
+
+    def cores(self, busy: float) -> float:
+        """What so many busy threads use."""
+        interpreters = self.reading.ready if self.turn_s is not None else float("inf")
+        return min(busy * self.cpu_each, self.reading.cores, interpreters)
 
     def run(self, seconds: float, load: Load) -> list[int]:
         """What was wanted at each look."""
@@ -137,12 +145,50 @@ def test_waits_count_where_some_threads_are_free_at_times() -> None:
     assert fleet.moves[0][1] > 0
 
 
+TURNS = {"cpu_each": 1.0, "turn_s": 0.005}
+
+
+def test_requests_that_compute_in_turns_get_an_interpreter_each() -> None:
+    """Three at once, though threads are free: two workers would have one and a half each."""
+    fleet = Fleet(Bounds(1, 8, 60.0), **TURNS)
+    assert fleet.run(300, lambda _: 3.1)[-1] == 3
+    assert [change for _, change in fleet.moves] == [1, 1]
+    # And they go when one would do, as it would not as long as two compute.
+    fleet.run(300, lambda _: 1.7)
+    assert fleet.reading.target == 3
+    fleet.run(300, lambda _: 0.5)
+    assert fleet.reading.target == 1
+
+
+def test_computing_without_the_interpreter_is_no_reason_to_grow() -> None:
+    """Threads of one worker use three cores, and nobody who is due is late."""
+    fleet = Fleet(Bounds(1, 8, 60.0), cpu_each=1.0)
+    assert set(fleet.run(300, lambda _: 3.0)) == {1}
+
+
+def test_full_interpreters_do_not_grow_into_a_full_cpu() -> None:
+    fleet = Fleet(Bounds(1, 8, 60.0), **TURNS, cores=1.1)
+    assert set(fleet.run(60, lambda _: 3.0)) == {1}
+    assert fleet.decisions[-1][1] == Decision(1, "saturated", "cpu")
+
+
 def test_it_waits_for_workers_that_boot() -> None:
     """Slow imports do not make it ask for more and more."""
     fleet = Fleet(BOUNDS, boot_s=20.0)
     fleet.run(19, lambda _: 100.0)
     assert [change for _, change in fleet.moves] == [2]
     assert fleet.decisions[-1][1].reason == "waiting for workers"
+
+
+def test_workers_that_never_boot_are_given_up_when_they_are_not_needed() -> None:
+    """As where there is no memory for them: without load they would be tried for ever."""
+    fleet = Fleet(BOUNDS, boot_s=float("inf"))
+    fleet.run(20, lambda _: 20.0)
+    assert (fleet.reading.target, fleet.reading.ready) == (4, 2)
+    fleet.run(50, lambda _: 0.5)
+    assert fleet.reading.target == 4, "not before a whole calm spell"
+    fleet.run(100, lambda _: 0.5)
+    assert fleet.reading.target == 2
 
 
 def test_it_shrinks_slowly_one_at_a_time() -> None:
@@ -220,6 +266,7 @@ readings = st.builds(
     started=st.floats(0, 1e6),
     cpu_s=st.floats(0, 1e6),
     cpu_wait_s=st.floats(0, 1e6),
+    interpreter_wait_s=st.floats(0, 1e6),
     cores=st.floats(0.1, 256),
     throttled_s=st.floats(0, 1e4),
     memory_left=st.none() | st.floats(0, 1e12),
@@ -256,14 +303,14 @@ loads = st.lists(
 )  # level, seconds
 
 
-@given(loads, st.integers(1, 4), st.integers(0, 8), st.floats(0, 5))
+@given(loads, st.integers(1, 4), st.integers(0, 8), st.floats(0, 5), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_down_never_follows_up_within_a_calm_spell(
-    parts: list[tuple[float, float]], least: int, more: int, boot_s: float
+    parts: list[tuple[float, float]], least: int, more: int, boot_s: float, turns: bool
 ) -> None:
     """Whatever the load does: up may come at any time, down only after a whole spell of calm."""
     bounds = Bounds(least, least + more, 30.0)
-    fleet = Fleet(bounds, boot_s=boot_s)
+    fleet = Fleet(bounds, boot_s=boot_s, **(TURNS if turns else {}))
     for level, seconds in parts:
         fleet.run(seconds, lambda _, level=level: level)  # type: ignore[misc]
     last_up = float("-inf")
@@ -278,12 +325,14 @@ def test_down_never_follows_up_within_a_calm_spell(
         last_down = at
 
 
-@given(st.floats(0.5, 30.0), st.floats(0.0, 0.5), st.integers(0, 2**32))
-@settings(max_examples=40, deadline=None)
-def test_noise_around_a_level_does_not_make_it_flap(level: float, noise: float, seed: int) -> None:
+@given(st.floats(0.5, 30.0), st.floats(0.0, 0.5), st.integers(0, 2**32), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_noise_around_a_level_does_not_make_it_flap(
+    level: float, noise: float, seed: int, turns: bool
+) -> None:
     """It finds its size and keeps it: not one up after a down, in ten minutes of noise."""
     chance = random.Random(seed)
-    fleet = Fleet(BOUNDS)
+    fleet = Fleet(BOUNDS, **(TURNS if turns else {}))
     fleet.run(600, lambda _: level * (1.0 + noise * (2.0 * chance.random() - 1.0)))
     changes = [change for _, change in fleet.moves]
     downs = [number for number, change in enumerate(changes) if change < 0]

@@ -124,3 +124,23 @@ def test_the_window_is_as_long_as_it_has_to_be() -> None:
     for _ in range(400):
         rig.look()
     assert BOUNDS.calm_s / SAMPLE_S < len(rig.scaler._window) < (BOUNDS.calm_s + 3) / SAMPLE_S
+
+
+def test_threads_that_are_full_off_and_on_are_one_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine tenths is no sharp edge: four minutes around it are one line and one count, not sixty."""
+    rig = Rig(CgroupReading(memory_usage_bytes=900, memory_limit_bytes=1000))
+    full, wavering = rig.threads
+    full.begin(rig.now)
+    counts = rig.board.master_cells[M_SCALE_REFUSALS : M_SCALE_REFUSALS + 3]
+    log = Log()
+    monkeypatch.setattr(autoscaler, "log", log)
+    for turn in range(480):
+        wavering.begin(rig.now)
+        if turn % 8 < 4:
+            rig.look(largest=200)
+            wavering.abandon(rig.now)
+        else:  # for three fifths of the half second
+            wavering.abandon(rig.now + 0.3)
+            rig.look(largest=200)
+    assert list(counts) == [0, 1, 0]
+    assert log.reasons == ["memory"]

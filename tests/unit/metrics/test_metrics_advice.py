@@ -171,6 +171,47 @@ def test_a_throttled_container_needs_quota() -> None:
     ) == ["quota"]
 
 
+def test_throttling_is_a_share_of_time_not_of_cpus() -> None:
+    """The kernel adds up what each CPU stood still: sixteen of them, half of every period."""
+    limited = {"cgroup_cpu_limit_cores": 8, "cgroup_cpu_throttled_seconds_total": 80}
+    [advice] = advise(window(**limited, cgroup_cpu_throttled_periods_total=60))
+    assert "throttled 60% of the time" in advice.numbers, (
+        "in six of ten periods, for a part of each"
+    )
+    [advice] = advise(window(**limited))
+    assert "throttled 100% of the time" in advice.numbers
+
+
+def test_threads_that_compute_outside_the_interpreter_are_not_held_up_by_it() -> None:
+    """As when hashing or scaling pictures: they take no turns, and more threads would compute more."""
+    few = {"worker_up": 1, "threads": 2, "config_threads": 2}
+    busy = {"worker_cpu_seconds_total": 19.5, "request_cpu_seconds_total": 19}
+    waiting = {**WAITING, "thread_busy_seconds_total": 19.8, "saturated_seconds_total": 9}
+    [advice] = advise(window(**waiting, **few, **busy, interpreter_wait_seconds_total=0.005))
+    assert advice.limit == "threads"
+    assert "--threads from 2 to 3" in advice.text
+    assert "a database" not in advice.text
+    [advice] = advise(window(**waiting, **few, **busy, interpreter_wait_seconds_total=0.05))
+    assert advice.limit == "workers"
+
+
+def test_a_busy_interpreter_is_told_of_though_threads_are_free() -> None:
+    """Requests that compute in turns take several times as long, and none waits for a thread."""
+    few = {"worker_up": 1, "threads": 8, "config_threads": 8}
+    turns = {"worker_cpu_seconds_total": 9.8, "request_cpu_seconds_total": 9.5}
+    [advice] = advise(window(**few, **turns, thread_busy_seconds_total=40))
+    assert advice.limit == "workers"
+    assert "--workers from 1 to 2" in advice.text
+    assert limits(**few, **turns, thread_busy_seconds_total=10) == [], "one at a time"
+
+
+def test_a_full_cpu_is_told_of_though_threads_are_free() -> None:
+    """More requests at once than CPUs, which share them."""
+    full = {"worker_cpu_seconds_total": 39, "request_cpu_seconds_total": 38}
+    assert limits(**full, thread_busy_seconds_total=120) == ["cpu"]
+    assert limits(**full, thread_busy_seconds_total=42) == [], "one for each CPU"
+
+
 @pytest.mark.parametrize(
     ("usage", "held", "killed", "said"),
     [(500, 450, 0, True), (500, 100, 0, False), (300, 250, 1, True), (300, 250, 0, False)],

@@ -92,6 +92,20 @@ def test_memory_left_is_what_the_kernel_could_still_give(machine: Machine) -> No
     assert machine.read().memory_left_bytes == 3400
 
 
+def test_the_nearest_limit_is_where_the_least_can_still_be_had(machine: Machine) -> None:
+    """A group around ours that is full of file pages is not: they go when they must."""
+    machine.own("0::/slice/app\n")
+    machine.write("cgroup.controllers", "memory")
+    machine.write("slice/memory.current", "9900")
+    machine.write("slice/memory.max", "10000")
+    machine.write("slice/memory.stat", "inactive_file 8000")
+    machine.write("slice/app/memory.current", "3500")
+    machine.write("slice/app/memory.max", "4000")
+    found = machine.read()
+    assert (found.memory_usage_bytes, found.memory_limit_bytes) == (3500, 4000)
+    assert found.memory_left_bytes == 500
+
+
 def test_memory_left_on_v1(machine: Machine) -> None:
     """The hierarchy's total counts, as the usage does."""
     machine.own("4:memory:/app\n")

@@ -55,6 +55,33 @@ def test_as_many_as_wait_and_only_while_others_are_free(
     assert Fleet().second(waiting, saturated) == expected
 
 
+@pytest.mark.parametrize(
+    ("cores", "busy", "there", "expected"),
+    [
+        (1.0, 3, 0, 1),  # with each second it is more even
+        (1.0, 2, 0, 1),
+        (1.0, 3, 1, 1),
+        (1.0, 2, 1, 0),
+        (1.0, 3, 2, 0),
+        (1.0, 1, 0, 0),
+        (0.5, 3, 0, 0),  # they wait for something else
+    ],
+)
+def test_half_of_the_difference_goes_where_requests_compute_in_turns(
+    cores: float, busy: int, there: int, expected: int
+) -> None:
+    """Though nobody waits for a thread: the other interpreter has less to do."""
+    fleet = Fleet()
+    fleet.second(0.0, 0.0)
+    for slot, number in ((0, busy), (1, there)):
+        for index in range(number):
+            fleet.board.thread(slot, index).begin(fleet.now)
+    fleet.board.slot(0).process_cpu(cores, 0.0)
+    fleet.now += 1.0
+    fleet.balance.look(fleet.now)
+    assert sum(service.lets_go for service in fleet.services) == expected
+
+
 def test_it_is_over_when_nobody_waits() -> None:
     fleet = Fleet()
     assert fleet.second(2.0, 0.0) == 2
