@@ -76,7 +76,7 @@ def bind_request(
     id in force and the trace id, which is empty where neither of the last two has one.
     """
     if request_id is None or _SAFE_ID.fullmatch(request_id) is None:
-        request_id = f"{_ids.prefix}{next(_ids.count):x}"
+        request_id = f"{_ids.prefix}{next(_ids.count)}"
     _bind_id(request_id)
     trace_id = "" if traceparent is None else parse_traceparent(traceparent)
     _bind_trace(traceparent if trace_id else _UNSET)
@@ -93,7 +93,7 @@ def bind_traceparent(traceparent: str) -> None:
 def bind_new() -> str:
     """Bind a request that came without either field; returns its id."""
     # What the request before has bound is gone: see `clear`.
-    request_id = f"{_ids.prefix}{next(_ids.count):x}"
+    request_id = f"{_ids.prefix}{next(_ids.count)}"
     _bind_id(request_id)
     return request_id
 

@@ -105,6 +105,7 @@ class Connection:
 
     __slots__ = (
         "arrival_ns",
+        "asked",
         "body",
         "buffer",
         "deadline",
@@ -112,6 +113,7 @@ class Connection:
         "first_read",
         "fresh_until",
         "head",
+        "known",
         "linger_left",
         "peer",
         "pending",
@@ -153,6 +155,10 @@ class Connection:
         """Until this instant a thread is kept for its first request; 0 when that has come."""
         self.buffer: HeadBuffer | None = None
         self.head: RequestHead | None = None
+        self.asked = b""
+        """All bytes of an earlier request, a head that `Recall` has told."""
+        self.known: RequestHead | None = None
+        """What they mean; nobody changes it."""
         self.body: LengthBody | ChunkedBody | None = None
         self.upload: Upload | None = None
         self.rest = b""

@@ -63,7 +63,7 @@ def test_a_whole_head() -> None:
         + DATE
         + b"\r\nServer: gthreadsrv\r\nContent-Length: 5\r\n\r\n"
     )
-    assert head == (head.data, 200, LENGTH, 5, True, ())
+    assert head == ResponseHead(head.data, 200, LENGTH, 5, True, ())
 
 
 @pytest.mark.parametrize("minor", [0, 1])

@@ -151,6 +151,36 @@ def test_a_request_behind_a_slow_response_is_served_and_the_leader_rests(
         assert bodies(rig.exchange(get("/small"), client)) == [b"small"]
 
 
+def test_the_same_bytes_again_are_the_same_request(make_rig: MakeRig) -> None:
+    """Whatever came in between; a long one is told anew each time, as nobody keeps it."""
+    rig = make_rig(echo)
+    long = get("/" + "y" * 2000)
+    kept: list[bytes] = []
+    client = rig.connect()
+    for message in [GET] * 4 + [get("/x")] * 2 + [GET, POST, GET, CHUNKED, long, long, GET]:
+        path = message.split(b" ")[1]
+        answer = MESSAGES.get(message, b"GET" + path + b"|")
+
+        assert bodies(rig.exchange(message, client)) == [answer]
+        kept.append(rig.only().asked)
+    assert kept[3] == GET
+    assert kept[5] == get("/x")
+    assert kept[-2] == GET, "a connection keeps what is short"
+
+
+def test_the_same_bytes_again_ask_nobody(
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that polls is known by the bytes alone."""
+    rig = make_rig(echo)
+    client = rig.connect()
+    for _ in range(2):
+        rig.exchange(GET, client)
+    monkeypatch.setattr(rig.intake, "_recall", None)
+
+    assert bodies(rig.exchange(GET, client)) == [b"GET/|"]
+
+
 def test_small_bodies_stay_in_memory_and_large_ones_go_to_a_file(make_rig: MakeRig) -> None:
     """1 MiB is the limit of memory; the file is gone with the request."""
     seen: list[tuple[type, int]] = []
