@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,8 +82,7 @@ class Reading:
     worker_memory: float  # bytes of the largest worker; 0: not known yet
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """What was asked for."""
 
     least: int
@@ -91,8 +90,7 @@ class Bounds:
     calm_s: float  # how long fewer workers must have been enough
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """So many workers, and why; `refusal` tells what kept them from being more."""
 
     target: int
@@ -100,8 +98,7 @@ class Decision:
     refusal: Refusal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(NamedTuple):
     """What happened between two readings."""
 
     first: Reading

@@ -7,7 +7,6 @@ scoreboard of its own, so that scrapes never count as requests.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 from typing import TYPE_CHECKING, Final
@@ -50,8 +49,7 @@ def exporter_settings(settings: Settings) -> Settings:
     """The server's settings with what belongs to the application taken out."""
     # What a preloading master has replaced in the standard library is so in all its children.
     prepares = settings.is_green and settings.preload_app
-    return dataclasses.replace(
-        settings,
+    return settings._replace(
         bind=(settings.metrics_bind,),
         workers=1,
         threads=THREADS,

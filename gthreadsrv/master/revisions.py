@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gthreadsrv import log as logs
 from gthreadsrv.errors import ConfigError, GthreadsrvError, StopRequestedError
@@ -46,8 +45,7 @@ _GROWTH: Final = 3
 log = logs.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class RevisionPair:
+class RevisionPair(NamedTuple):
     """What one set of settings asks of both groups."""
 
     settings: Settings

@@ -12,8 +12,7 @@ import difflib
 import importlib.util
 import os
 import traceback
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gthreadsrv.errors import ConfigError
 
@@ -25,8 +24,7 @@ DEFAULT_NAME = "gthreadsrv.conf.py"
 DEFAULT_NAMES = (DEFAULT_NAME, "gunicorn.conf.py")
 
 
-@dataclass(frozen=True, slots=True)
-class FileValues:
+class FileValues(NamedTuple):
     """The settings a file sets, where in it, and one warning for each name nobody knows."""
 
     values: dict[str, object]
@@ -34,8 +32,7 @@ class FileValues:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigSource:
+class ConfigSource(NamedTuple):
     """A file of settings: by its path, or as a module that can be imported."""
 
     name: str

@@ -10,8 +10,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import textwrap
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from gthreadsrv import __version__
 from gthreadsrv.errors import ConfigError
@@ -33,8 +32,7 @@ _EPILOG = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """One value as the command line had it."""
 
     setting: Setting | Foreign

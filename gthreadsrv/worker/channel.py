@@ -13,13 +13,11 @@ Not here: orders from the master, and request data of any kind.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import socket
-from dataclasses import dataclass
 from select import POLLIN
 from select import poll as system_poll
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 RetireReason: TypeAlias = Literal["max_requests", "max_lifetime", "max_rss", "request_timeout"]
 
@@ -28,13 +26,11 @@ _TEXT_LIMIT: Final = 8_000
 _RECEIVE_SIZE: Final = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
+class WorkerReady(NamedTuple):
     """The application is loaded and the worker accepts connections."""
 
 
-@dataclass(frozen=True, slots=True)
-class BootFailed:
+class BootFailed(NamedTuple):
     """The application could not be loaded; the worker exits with status 3 next.
 
     The master logs it, so the worker need not: `detail` is one line, `traceback` what the
@@ -45,15 +41,13 @@ class BootFailed:
     traceback: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RetireRequested:
+class RetireRequested(NamedTuple):
     """The worker goes on serving, and asks to be replaced and then told to leave."""
 
     reason: RetireReason
 
 
-@dataclass(frozen=True, slots=True)
-class CodeChanged:
+class CodeChanged(NamedTuple):
     """A file of the application's code is not what it was when this worker imported it."""
 
     path: str
@@ -146,7 +140,7 @@ def open_channel() -> tuple[MasterChannel, WorkerChannel]:
 
 
 def _encode(message: Message) -> bytes:
-    fields = {name: str(text)[-_TEXT_LIMIT:] for name, text in dataclasses.asdict(message).items()}
+    fields = {name: str(text)[-_TEXT_LIMIT:] for name, text in message._asdict().items()}
     return json.dumps([type(message).__name__, fields]).encode() + b"\n"
 
 

@@ -20,9 +20,8 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,8 +41,7 @@ _PREFIX: Final = "gthreadsrv-app-metrics-"
 _VALUES: Final = "prometheus_client.values"
 
 
-@dataclass(frozen=True, slots=True)
-class AppDirectory:
+class AppDirectory(NamedTuple):
     """The directory in use; a ``private`` one is the server's and goes with it."""
 
     path: str
