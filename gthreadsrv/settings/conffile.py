@@ -8,7 +8,6 @@ broken file must leave the server as it was. Knows nothing of the table's conver
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib.util
 import os
 import traceback
@@ -177,6 +176,8 @@ def _private(name: str) -> bool:
 
 
 def _unknown(name: str, place: str, known: Collection[str]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}?" if near else f"name a helper _{name}"
     return f"{place}: {name} is no setting and has no effect; {hint}"

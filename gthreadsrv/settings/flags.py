@@ -8,7 +8,6 @@ command line and, for GTHREADSRV_CMD_ARGS, by every load. Must not convert value
 from __future__ import annotations
 
 import argparse
-import difflib
 import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -206,6 +205,8 @@ class _Help(argparse.HelpFormatter):
 def _unexpected(word: str, source: Source) -> str:
     if not word.startswith("-"):
         return f"{word!r}: one application is enough ({where(source)})"
+    import difflib
+
     flag = word.partition("=")[0]
     known = [name for setting in TABLE for name in setting.flags]
     known += [name for foreign in FOREIGN for name in foreign.flags]

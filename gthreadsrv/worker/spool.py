@@ -7,7 +7,6 @@ stands in; that is memory again, but swappable, and counted by the container's l
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import IO
 
 __all__ = ["open_spool"]
@@ -18,6 +17,9 @@ def open_spool() -> IO[bytes]:
 
     Raises OSError where neither a temporary directory nor memfd_create(2) is to be had.
     """
+    # It brings shutil, bz2 and lzma, 400 KiB that most workers never need.
+    import tempfile
+
     try:
         return tempfile.TemporaryFile(prefix="gthreadsrv-")
     except OSError:
