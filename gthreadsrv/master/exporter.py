@@ -8,7 +8,7 @@ scoreboard of its own, so that scrapes never count as requests.
 from __future__ import annotations
 
 import os
-import platform
+import sys
 from typing import TYPE_CHECKING, Final
 
 from gthreadsrv import __version__
@@ -98,7 +98,7 @@ def sources(
         ),
         build={
             "version": __version__,
-            "python": platform.python_version(),
+            "python": sys.version.partition(" ")[0],
             "parser": load_parser(settings.http_parser).name,
             "worker_class": settings.worker_class,
         },
