@@ -7,7 +7,6 @@ application cannot be loaded. Imports what an action needs when it needs it, so 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -61,7 +60,7 @@ def _load(words: Sequence[str], started: Started, passed: Activated) -> tuple[Lo
         if not getattr(settings, name):
             origins[name] = Origin(Source.SIZING, f"{sized.rule}; CPUs from {sized.cpus.where}")
     workers = settings.workers or sized.workers
-    settings = dataclasses.replace(settings, workers=workers, threads=sized.threads)
+    settings = settings._replace(workers=workers, threads=sized.threads)
     return Loaded(settings, origins, loaded.warnings), sized
 
 
@@ -79,7 +78,7 @@ def _with_sockets(loaded: Loaded, passed: Activated) -> Loaded:
             )
         values[name] = value
         origins[name] = Origin(Source.ACTIVATION, "LISTEN_FDS")
-    settings = dataclasses.replace(loaded.settings, **values)
+    settings = loaded.settings._replace(**values)
     return Loaded(settings, origins, tuple(warnings))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gthreadsrv.cgroup import cpu_limit
 
@@ -27,8 +27,7 @@ class Cpus:
     where: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sizing:
+class Sizing(NamedTuple):
     """The arrangement, and how it came about."""
 
     workers: int

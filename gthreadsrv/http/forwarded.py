@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["Hop", "forwarded_for_hops", "forwarded_hops", "node"]
 
@@ -26,8 +25,7 @@ _IPV6: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(NamedTuple):
     """One proxy's word: from whom it had the request, and how."""
 
     client: str  # `for`, as it is written; empty when it is not said

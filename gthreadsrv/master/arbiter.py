@@ -49,6 +49,10 @@ _BEAT_S: Final = HEARTBEAT_LIMIT_S / 3
 # The exporter answers within milliseconds, so it has nothing to finish that takes longer.
 _EXPORTER_GRACE_S: Final = 2.0
 
+# The exporter is forked when the first worker is ready: on one core its imports would take half
+# the time away from that worker's. An application that boots longer is watched while it does.
+_HEAD_START_S: Final = 0.5
+
 _TITLES: Final = {
     ReloadPhase.FIRST_BOOT: "booting",
     ReloadPhase.STEADY: "ready",
@@ -96,10 +100,12 @@ class Arbiter:
         self._upkeep = Upkeep(workers.fleet, workers.board, pair.settings, hooks.resized)
         self._target = -1  # as published
         self._beat_at = float("-inf")
+        self._exporter_at = float("-inf")  # not before, unless a worker is ready
 
     def run(self) -> int:
         """Serve until told to stop; the exit code."""
         now = time.monotonic()
+        self._exporter_at = now + _HEAD_START_S
         while True:
             self._advance(now)
             if self._finished(now):
@@ -144,6 +150,11 @@ class Arbiter:
         settled = self._workers.fleet.plan.phase in (ReloadPhase.STEADY, ReloadPhase.ROLLING)
         return settled and self._shutdown.phase is Phase.RUNNING
 
+    def _first_worker_boots(self, now: float) -> bool:
+        """Whether the exporter still waits for the first worker."""
+        booting = self._workers.fleet.plan.phase is ReloadPhase.FIRST_BOOT
+        return booting and now < self._exporter_at
+
     # One turn
 
     def _advance(self, now: float) -> None:
@@ -151,7 +162,7 @@ class Arbiter:
         if self._upkept:
             self._upkeep.turn(now)
         worker_steps = self._workers.plan(now)
-        exporter_steps = self._exporter.plan(now)
+        exporter_steps = [] if self._first_worker_boots(now) else self._exporter.plan(now)
         self._listening.shut_all_but(self._workers.serving() | self._exporter.serving())
         for finished in self._workers.carry_out(worker_steps, now):
             self._reload_succeeded(finished.revision, now)
@@ -166,6 +177,7 @@ class Arbiter:
             self._beat_at,
             self._workers.fleet.next_deadline(now),
             self._exporter.fleet.next_deadline(now),
+            self._exporter_at if self._first_worker_boots(now) else None,
             self._shutdown.deadline,
             self._notifier.deadline,
             self._upkeep.next_deadline() if self._upkept else None,

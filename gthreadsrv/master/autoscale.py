@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +92,7 @@ class Reading:
     interpreter_wait_s: float = 0.0  # how late the workers' watchdogs were, looking once a second
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """What was asked for."""
 
     least: int
@@ -101,8 +100,7 @@ class Bounds:
     calm_s: float  # how long fewer workers must have been enough
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """So many workers, and why; `refusal` tells what kept them from being more."""
 
     target: int
@@ -110,8 +108,7 @@ class Decision:
     refusal: Refusal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(NamedTuple):
     """What happened between two readings."""
 
     first: Reading

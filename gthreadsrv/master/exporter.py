@@ -7,9 +7,8 @@ scoreboard of its own, so that scrapes never count as requests.
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import platform
+import sys
 from typing import TYPE_CHECKING, Final
 
 from gthreadsrv import __version__
@@ -50,8 +49,7 @@ def exporter_settings(settings: Settings) -> Settings:
     """The server's settings with what belongs to the application taken out."""
     # What a preloading master has replaced in the standard library is so in all its children.
     prepares = settings.is_green and settings.preload_app
-    return dataclasses.replace(
-        settings,
+    return settings._replace(
         bind=(settings.metrics_bind,),
         workers=1,
         threads=THREADS,
@@ -100,7 +98,7 @@ def sources(
         ),
         build={
             "version": __version__,
-            "python": platform.python_version(),
+            "python": sys.version.partition(" ")[0],
             "parser": load_parser(settings.http_parser).name,
             "worker_class": settings.worker_class,
         },

@@ -18,8 +18,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from gthreadsrv.master.backoff import STABLE_AFTER_S, Backoff
 from gthreadsrv.master.exits import BOOT_FAILED_EXIT_CODE, ExitReason, exit_reason
@@ -39,8 +38,7 @@ ABORT_GRACE_S: Final = 1.0
 BOOT_DROP_GRACE_S: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """What one revision asks of its fleet. Times are seconds, 0 is never."""
 
     least: int
@@ -50,8 +48,7 @@ class Terms:
     boot_timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnWorker:
+class SpawnWorker(NamedTuple):
     """Fork a process of the given revision for a slot."""
 
     vacancy: Vacancy
@@ -59,8 +56,7 @@ class SpawnWorker:
     reason: SpawnReason
 
 
-@dataclass(frozen=True, slots=True)
-class SignalWorker:
+class SignalWorker(NamedTuple):
     """Send a signal; `why` is None for a KILL that only enforces an earlier order."""
 
     worker: Worker
@@ -68,8 +64,7 @@ class SignalWorker:
     why: ExitReason | None
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadFinished:
+class ReloadFinished(NamedTuple):
     """Every worker runs the new revision."""
 
     revision: int
@@ -78,8 +73,7 @@ class ReloadFinished:
 Step: TypeAlias = SpawnWorker | SignalWorker | ReloadFinished
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerExited:
+class WorkerExited(NamedTuple):
     """What became of a worker, for the log and the counters."""
 
     worker: Worker
@@ -186,7 +180,7 @@ class Fleet:
             if worker.departure is None:
                 steps.append(self._dismiss(worker, "shutdown", now, grace_s, quick=quick))
             elif now + grace_s < worker.departure.kill_at:
-                worker.departure = replace(worker.departure, kill_at=now + grace_s)
+                worker.departure = worker.departure._replace(kill_at=now + grace_s)
             if tell_again and worker.ready_at is not None:
                 steps.append(SignalWorker(worker, signal.SIGQUIT, "shutdown"))
         return steps
@@ -372,5 +366,5 @@ class Fleet:
         for worker in self.registry:
             departure = worker.departure
             if departure and not departure.killed and now >= departure.kill_at:
-                worker.departure = replace(departure, killed=True)
+                worker.departure = departure._replace(killed=True)
                 steps.append(SignalWorker(worker, signal.SIGKILL, None))

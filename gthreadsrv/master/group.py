@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from gthreadsrv import log as logs
 from gthreadsrv.hooks.calling import HookError
@@ -52,8 +51,7 @@ log = logs.get_logger()
 RunWorker: TypeAlias = "Callable[[WorkerContext], int]"
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(NamedTuple):
     """What the processes of one revision are made from."""
 
     settings: Settings

@@ -10,8 +10,7 @@ import grp
 import os
 import pwd
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gthreadsrv.errors import ConfigError
 
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
 _PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A user, a group, and the user's name when it has one: its other groups follow from that."""
 
     uid: int

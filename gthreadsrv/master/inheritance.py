@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gthreadsrv.errors import ConfigError
 from gthreadsrv.net.address import UnixAddress, parse_bind
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from gthreadsrv.master.listening import Key
 
 
-@dataclass(frozen=True, slots=True)
-class Inheritance:
+class Inheritance(NamedTuple):
     """What comes from a predecessor."""
 
     pid: int

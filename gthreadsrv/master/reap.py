@@ -9,8 +9,7 @@ A KILL by the kernel's OOM killer looks like any other; the cgroup's own counter
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gthreadsrv_metrics.cgroup import read_cgroup
 
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from resource import struct_rusage
 
 
-@dataclass(frozen=True, slots=True)
-class ChildExited:
+class ChildExited(NamedTuple):
     """One process that is gone for good, with what it used."""
 
     pid: int

@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gthreadsrv import log as logs
 from gthreadsrv.errors import ConfigError, GthreadsrvError, StopRequestedError
@@ -21,7 +20,6 @@ from gthreadsrv.master.group import Revision
 from gthreadsrv.master.identity import Identity, resolve
 from gthreadsrv.master.pidfile import PidFile
 from gthreadsrv.net.listeners import Listener, SocketFile
-from gthreadsrv.net.tls import make_context
 from gthreadsrv.settings.surroundings import enter
 from gthreadsrv.worker.greenlets import check as check_greenlets
 from gthreadsrv.worker.greenlets import prepare as prepare_greenlets
@@ -46,8 +44,7 @@ _GROWTH: Final = 3
 log = logs.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class RevisionPair:
+class RevisionPair(NamedTuple):
     """What one set of settings asks of both groups."""
 
     settings: Settings
@@ -101,7 +98,11 @@ class Revisions:
         self._check_room(settings)
         self.put_in_force(settings)
         identity = resolve(settings)
-        tls = make_context(settings) if settings.is_ssl else None
+        tls = None
+        if settings.is_ssl:
+            from gthreadsrv.net.tls import make_context
+
+            tls = make_context(settings)
         main, metrics = self._open(settings, identity)
         try:
             seen = sources(settings, main, self.app_directory)

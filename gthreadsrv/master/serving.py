@@ -6,6 +6,7 @@ forked child does first: let go of the master's things, take on its own identity
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 from gthreadsrv import log as logs
@@ -140,6 +141,9 @@ def serve(
             signals=signals,
             hooks=hooks,
         )
+        # Else the children's collections would write to the header of every object of ours, and
+        # so copy the pages: 4 MiB in each.
+        gc.freeze()
         code = arbiter.run()
         hooks.exiting()
         return code

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,8 +42,7 @@ class IllegalTransitionError(Exception):
     """BUG: a worker was moved where the table has no way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Departure:
+class Departure(NamedTuple):
     """An order to leave: why, and when patience ends."""
 
     reason: ExitReason
@@ -51,8 +50,7 @@ class Departure:
     killed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Vacancy:
+class Vacancy(NamedTuple):
     """A free slot, and the generation its next process will be."""
 
     slot: int

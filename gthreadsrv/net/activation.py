@@ -7,8 +7,7 @@ the metrics. Runs in the process that becomes the master. Not here: listening on
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gthreadsrv.errors import ConfigError
 
@@ -20,8 +19,7 @@ _FIRST_FD: Final = 3
 METRICS_NAME: Final = "metrics"
 
 
-@dataclass(frozen=True, slots=True)
-class Activated:
+class Activated(NamedTuple):
     """What was passed, as bind addresses."""
 
     bind: tuple[str, ...] = ()

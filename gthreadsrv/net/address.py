@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 DEFAULT_PORT: Final = 8000
 
@@ -20,8 +19,7 @@ _FORMS: Final = "HOST, HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME or fd://N"
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
 
-@dataclass(frozen=True, slots=True)
-class TcpAddress:
+class TcpAddress(NamedTuple):
     """Host (a name or an address, IPv6 without brackets) and port; 0 lets the kernel choose."""
 
     host: str
@@ -32,8 +30,7 @@ class TcpAddress:
         return f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
+class UnixAddress(NamedTuple):
     """A socket file, or a name in Linux's abstract namespace when the path starts with NUL."""
 
     path: str
@@ -47,8 +44,7 @@ class UnixAddress:
         return "unix:@" + self.path[1:] if self.abstract else f"unix:{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class FdAddress:
+class FdAddress(NamedTuple):
     """A listening socket that whoever started the server has left open for it."""
 
     fd: int

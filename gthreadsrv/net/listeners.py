@@ -15,8 +15,7 @@ import socket
 import stat
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from gthreadsrv.net.address import Address, FdAddress, TcpAddress, UnixAddress
 
@@ -41,8 +40,7 @@ class BindError(Exception):
         return f"cannot listen on {self.address}: {self.why}"
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(NamedTuple):
     """One listening socket, its true address, and what the user wrote to get it."""
 
     sock: socket.socket
@@ -76,8 +74,7 @@ class Listener:
         self.sock.close()
 
 
-@dataclass(frozen=True, slots=True)
-class SocketFile:
+class SocketFile(NamedTuple):
     """Who may use a new socket file."""
 
     umask: int | None = None  # None: the process's own

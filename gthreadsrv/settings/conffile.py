@@ -8,12 +8,10 @@ broken file must leave the server as it was. Knows nothing of the table's conver
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib.util
 import os
 import traceback
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gthreadsrv.errors import ConfigError, StopRequestedError
 
@@ -25,8 +23,7 @@ DEFAULT_NAME = "gthreadsrv.conf.py"
 DEFAULT_NAMES = (DEFAULT_NAME, "gunicorn.conf.py")
 
 
-@dataclass(frozen=True, slots=True)
-class FileValues:
+class FileValues(NamedTuple):
     """The settings a file sets, where in it, and one warning for each name nobody knows."""
 
     values: dict[str, object]
@@ -34,8 +31,7 @@ class FileValues:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigSource:
+class ConfigSource(NamedTuple):
     """A file of settings: by its path, or as a module that can be imported."""
 
     name: str
@@ -180,6 +176,8 @@ def _private(name: str) -> bool:
 
 
 def _unknown(name: str, place: str, known: Collection[str]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}?" if near else f"name a helper _{name}"
     return f"{place}: {name} is no setting and has no effect; {hint}"

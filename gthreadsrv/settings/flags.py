@@ -8,10 +8,8 @@ command line and, for GTHREADSRV_CMD_ARGS, by every load. Must not convert value
 from __future__ import annotations
 
 import argparse
-import difflib
 import textwrap
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from gthreadsrv import __version__
 from gthreadsrv.errors import ConfigError
@@ -33,8 +31,7 @@ _EPILOG = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """One value as the command line had it."""
 
     setting: Setting | Foreign
@@ -208,6 +205,8 @@ class _Help(argparse.HelpFormatter):
 def _unexpected(word: str, source: Source) -> str:
     if not word.startswith("-"):
         return f"{word!r}: one application is enough ({where(source)})"
+    import difflib
+
     flag = word.partition("=")[0]
     known = [name for setting in TABLE for name in setting.flags]
     known += [name for foreign in FOREIGN for name in foreign.flags]

@@ -7,11 +7,10 @@ A setting that becomes ours moves from here to the table. Nothing here reads any
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
+class Foreign(NamedTuple):
     """One setting of gunicorn's that has no effect here."""
 
     name: str

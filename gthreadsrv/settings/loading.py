@@ -8,7 +8,6 @@ file, GTHREADSRV_<NAME>, WEB_CONCURRENCY and PORT, defaults. An empty variable c
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from typing import TYPE_CHECKING, Any
@@ -192,10 +191,18 @@ def _hooks(
 
 def _misspelt(environ: Mapping[str, str]) -> list[str]:
     known = {s.variable for s in TABLE if s.in_environment} | {CMD_ARGS}
-    return [
-        f"{name}: there is no such variable and it has no effect; did you mean {near[0]}?"
+    strange = [
+        name
         for name in sorted(environ)
         if name.startswith("GTHREADSRV_") and name not in known and not _SERVICE_LINK.match(name)
+    ]
+    if not strange:
+        return []
+    import difflib
+
+    return [
+        f"{name}: there is no such variable and it has no effect; did you mean {near[0]}?"
+        for name in strange
         if (near := difflib.get_close_matches(name, known, 1))
     ]
 

@@ -8,8 +8,8 @@ them; a test holds the two together. Nothing here reads files or the environment
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,8 +26,7 @@ class WorkerRange:
         return f"{self.least}:{self.most}"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Every value the server runs by. Times are seconds, sizes bytes."""
 
     # Application
@@ -107,7 +106,7 @@ class Settings:
     accesslog: str | None = None
     access_log_format: str = "auto"
     capture_output: bool = False
-    logconfig_dict: Mapping[str, Any] = field(default_factory=dict)
+    logconfig_dict: Mapping[str, Any] = {}
     logconfig_json: str | None = None
     logconfig: str | None = None
     syslog: bool = False
@@ -128,8 +127,8 @@ class Settings:
     debug_errors: bool = False
 
     # Not in the table: callables of the configuration file, and what it says to gunicorn alone
-    hooks: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
-    foreign: Mapping[str, object] = field(default_factory=dict)
+    hooks: Mapping[str, Callable[..., Any]] = {}
+    foreign: Mapping[str, object] = {}
 
     # Actions
     check_config: bool = False
@@ -169,8 +168,7 @@ class Source(enum.Enum):
     SIZING = "sizing"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """One value's source, and the place in it: a flag, FILE:LINE, a variable."""
 
     source: Source
@@ -187,13 +185,12 @@ class Origin:
         return f"{self.source.value}: {self.place}" if self.place else self.source.value
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """The settings, the origin of each by name, and lines to warn with once logs are set up."""
 
     settings: Settings
     origins: dict[str, Origin]
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
     @property
     def app(self) -> str:

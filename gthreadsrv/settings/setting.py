@@ -6,7 +6,7 @@ Nothing here knows any setting, or reads anything.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gthreadsrv.settings import convert
 from gthreadsrv.settings.model import Settings
@@ -70,8 +70,7 @@ def names_only(value: object) -> str:
     return " ".join(f"{str(item).partition('=')[0]}=***" for item in value)
 
 
-@dataclass(frozen=True, slots=True)
-class Fallback:
+class Fallback(NamedTuple):
     """A variable of other programs' making that counts below our own `GTHREADSRV_<NAME>`."""
 
     name: str

@@ -5,7 +5,6 @@ The loader's last step, on typed values; it may look at the file system and chan
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import TYPE_CHECKING
 
@@ -30,8 +29,7 @@ def settle(
     chdir = os.path.normpath(os.path.join(cwd, settings.chdir))
     if not os.path.isdir(chdir):
         raise wrong(BY_NAME["chdir"], origins["chdir"], f"{chdir!r} is not a directory")
-    settings = dataclasses.replace(
-        settings,
+    settings = settings._replace(
         chdir=chdir,
         pythonpath=tuple(os.path.join(chdir, path) for path in settings.pythonpath),
         pidfile=_path(settings.pidfile, chdir),
@@ -64,7 +62,7 @@ def _threads_of_sync(
     if settings.is_green and not settings.threads:
         why = f"worker_class {settings.worker_class} has a greenlet for each of worker_connections"
         origins["threads"] = Origin(Source.SIZING, why)
-        return dataclasses.replace(settings, threads=settings.worker_connections)
+        return settings._replace(threads=settings.worker_connections)
     if settings.is_green and settings.threads < settings.worker_connections:
         origin = str(origins["threads"])
         # Whoever says so to this server means it; gunicorn's users find a server of another size.
@@ -81,10 +79,10 @@ def _threads_of_sync(
             f"worker_class: sync (set by {origins['worker_class']}) has one thread, but threads "
             f"is {settings.threads} (set by {origins['threads']}): serving as gthread"
         )
-        return dataclasses.replace(settings, worker_class="gthread")
+        return settings._replace(worker_class="gthread")
     if not settings.threads:
         origins["threads"] = Origin(Source.SIZING, "worker_class sync has one thread")
-    return dataclasses.replace(settings, threads=1)
+    return settings._replace(threads=1)
 
 
 def _pasted(settings: Settings, paste: str, origins: dict[str, Origin], cwd: str) -> Settings:
@@ -104,8 +102,7 @@ def _pasted(settings: Settings, paste: str, origins: dict[str, Origin], cwd: str
     if logconfig is None and parser.has_section("loggers"):
         logconfig, origins["logconfig"] = path, origins["paste"]
     origins["app"] = origins["paste"]
-    return dataclasses.replace(
-        settings, app=f"paste:{path}{mark}{section}", paste=path + mark + section,
+    return settings._replace(app=f"paste:{path}{mark}{section}", paste=path + mark + section,
         logconfig=logconfig,
     )  # fmt: skip
 
@@ -128,7 +125,7 @@ def _for_development(
             f"preload_app: off (set by {origins['preload_app']}), because reload is on and a "
             "preloaded application is never imported again"
         )
-        return dataclasses.replace(settings, preload_app=False)
+        return settings._replace(preload_app=False)
     return settings
 
 

@@ -13,11 +13,9 @@ Not here: orders from the master, and request data of any kind.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import socket
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 from gthreadsrv.system import POLLIN, system_poll
 
@@ -31,13 +29,11 @@ _RECEIVES_MAX: Final = 16
 _FRAME_MAX: Final = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
+class WorkerReady(NamedTuple):
     """The application is loaded and the worker accepts connections."""
 
 
-@dataclass(frozen=True, slots=True)
-class BootFailed:
+class BootFailed(NamedTuple):
     """The application could not be loaded; the worker exits with status 3 next.
 
     The master logs it, so the worker need not: `detail` is one line, `traceback` what the
@@ -48,22 +44,19 @@ class BootFailed:
     traceback: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RetireRequested:
+class RetireRequested(NamedTuple):
     """The worker goes on serving, and asks to be replaced and then told to leave."""
 
     reason: RetireReason
 
 
-@dataclass(frozen=True, slots=True)
-class CodeChanged:
+class CodeChanged(NamedTuple):
     """A file of the application's code is not what it was when this worker imported it."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Garbled:
+class Garbled(NamedTuple):
     """What came was no message: code of the application's has written to our descriptor.
 
     Never sent; the master's end says it, once in a line's life.
@@ -170,7 +163,7 @@ def open_channel() -> tuple[MasterChannel, WorkerChannel]:
 
 
 def _encode(message: Message) -> bytes:
-    fields = {name: str(text)[-_TEXT_LIMIT:] for name, text in dataclasses.asdict(message).items()}
+    fields = {name: str(text)[-_TEXT_LIMIT:] for name, text in message._asdict().items()}
     # On a line of its own, also behind what somebody has written there by mistake.
     return b"\n" + json.dumps([type(message).__name__, fields]).encode() + b"\n"
 

@@ -6,8 +6,7 @@ the same worker code with a context of its own: role, scoreboard, listener and a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gthreadsrv.worker.title import set_title
 
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from gthreadsrv_metrics.scoreboard import Scoreboard
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerContext:
+class WorkerContext(NamedTuple):
     """One worker process: who it is, what it serves, where it reports."""
 
     settings: Settings

@@ -2,6 +2,7 @@
 
 Runs on the child's main thread.  The master has already reset signals and privileges.
 The exporter is run by this very code with another application and a scoreboard of its own.
+What only some settings need is imported where they are found set.
 """
 
 from __future__ import annotations
@@ -30,17 +31,14 @@ from gthreadsrv.worker.balance import Balance
 from gthreadsrv.worker.channel import BootFailed, RetireRequested, WorkerReady
 from gthreadsrv.worker.drain import Drain
 from gthreadsrv.worker.greenlets import GreenThread, adopt, become
-from gthreadsrv.worker.hooked import HookedService
 from gthreadsrv.worker.intake import Intake
 from gthreadsrv.worker.offspring import let_go_in_children
 from gthreadsrv.worker.overdue import Overdue
 from gthreadsrv.worker.patience import patience_of
 from gthreadsrv.worker.pool import SLOW_S, Pool
 from gthreadsrv.worker.ports import Port
-from gthreadsrv.worker.preface import VERSIONS, PrefacedPort
 from gthreadsrv.worker.service import Service
 from gthreadsrv.worker.thread import PoolThread
-from gthreadsrv.worker.tls_wire import securing
 from gthreadsrv.worker.watchdog import Watchdog
 from gthreadsrv.wsgi.fields import FieldTrust, mount_of
 from gthreadsrv.wsgi.file_wrapper import FileWrapper, ReadFileWrapper
@@ -199,8 +197,11 @@ def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
         # The exporter is nobody's application.
         mount_of(os.environ) if context.role == "worker" else "",
     )
-    tls = context.tls
-    secure = None if tls is None else securing(tls, patience_of(settings).write_s)
+    secure = None
+    if context.tls is not None:
+        from gthreadsrv.worker.tls_wire import securing
+
+        secure = securing(context.tls, patience_of(settings).write_s)
     file_wrapper = FileWrapper if settings.sendfile else ReadFileWrapper
     make: Callable[[Listener], Port]
     if settings.proxy_protocol == "off":
@@ -214,6 +215,8 @@ def _ports(context: WorkerContext, pool: Pool) -> dict[int, Port]:
             secure=secure,
         )
     else:
+        from gthreadsrv.worker.preface import VERSIONS, PrefacedPort
+
         make = partial(
             PrefacedPort,
             trusted=trusted,
@@ -266,6 +269,8 @@ def _threads(
         row = context.board.thread(context.slot, index)
         service: Service
         if hooks is not None and hooks.of_requests:
+            from gthreadsrv.worker.hooked import HookedService
+
             service = HookedService(hooks, app, pool, row, settings, encoder, log)
         else:
             service = Service(app, pool, row, settings, encoder, log)

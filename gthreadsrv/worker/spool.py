@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import tempfile
 from typing import IO, TYPE_CHECKING, Final
 
 from gthreadsrv.worker.allowance import Allowance
@@ -29,6 +28,9 @@ def open_spool() -> IO[bytes]:
 
     Raises OSError where neither a temporary directory nor memfd_create(2) is to be had.
     """
+    # It brings shutil, bz2 and lzma, 400 KiB that most workers never need.
+    import tempfile
+
     try:
         return tempfile.TemporaryFile(prefix="gthreadsrv-")
     except OSError:

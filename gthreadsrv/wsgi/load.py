@@ -13,8 +13,7 @@ import importlib
 import inspect
 import re
 import traceback
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from gthreadsrv.errors import AppLoadError, StopRequestedError
 from gthreadsrv.log.trace import trace_of
@@ -32,8 +31,7 @@ _USUAL_NAMES = ("application", "app")
 _FORMS = "write MODULE, MODULE:CALLABLE or 'MODULE:FACTORY()'"
 
 
-@dataclass(frozen=True, slots=True)
-class _Spec:
+class _Spec(NamedTuple):
     """What was asked for: a module, names within it, and arguments where it is a factory."""
 
     text: str

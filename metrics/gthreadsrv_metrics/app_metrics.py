@@ -17,12 +17,9 @@ import contextlib
 import fcntl
 import glob
 import os
-import shutil
 import sys
-import tempfile
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,8 +39,7 @@ _PREFIX: Final = "gthreadsrv-app-metrics-"
 _VALUES: Final = "prometheus_client.values"
 
 
-@dataclass(frozen=True, slots=True)
-class AppDirectory:
+class AppDirectory(NamedTuple):
     """The directory in use; a ``private`` one is the server's and goes with it."""
 
     path: str
@@ -61,7 +57,7 @@ class AppDirectory:
     def remove(self) -> None:
         """Master, at exit: remove a private directory."""
         if self.private:
-            shutil.rmtree(self.path, ignore_errors=True)
+            _remove(self.path)
             os.close(self.lock_fd)
 
 
@@ -96,12 +92,16 @@ def _places() -> Iterator[str]:
     # Asked for only after that has failed: it raises where no root is writable, and a container
     # whose root is read-only still has its /dev/shm.
     with contextlib.suppress(OSError):
+        import tempfile
+
         yield tempfile.gettempdir()
 
 
 def _make_private(parent: str, owner: tuple[int, int] | None) -> AppDirectory:
     while True:
-        path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)  # 0700
+        # What tempfile.mkdtemp does: that module brings shutil, bz2 and lzma into every process.
+        path = os.path.join(parent, _PREFIX + os.urandom(8).hex())
+        os.mkdir(path, 0o700)
         # Held, through the forks too, until the last process of the server is gone: that is
         # how a successor tells an abandoned directory, also from another pid namespace.
         lock_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -114,6 +114,12 @@ def _make_private(parent: str, owner: tuple[int, int] | None) -> AppDirectory:
     return AppDirectory(path, private=True, lock_fd=lock_fd)
 
 
+def _remove(path: str) -> None:
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def _sweep(parent: str) -> None:
     """Remove what servers that were killed left behind."""
     for path in glob.glob(os.path.join(glob.escape(parent), _PREFIX + "*")):
@@ -123,7 +129,7 @@ def _sweep(parent: str) -> None:
             continue  # another user's, or gone meanwhile
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
         except OSError:
             pass  # in use
         finally:

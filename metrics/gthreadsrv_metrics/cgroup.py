@@ -8,8 +8,7 @@ visible level is looked at. What has no limit, or cannot be read, is None and it
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["CgroupReading", "read_cgroup"]
 
@@ -18,8 +17,7 @@ _V1_UNLIMITED: Final = 1 << 62
 _V1_CPU_MOUNTS: Final = ("cpu", "cpu,cpuacct", "cpuacct,cpu")
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupReading:
+class CgroupReading(NamedTuple):
     """The container's state; None is not limited or not to be known."""
 
     cpu_limit_cores: float | None = None
@@ -39,8 +37,7 @@ class CgroupReading:
         ).left
 
 
-@dataclass(frozen=True, slots=True)
-class _Cpu:
+class _Cpu(NamedTuple):
     """One level's CPU control."""
 
     limit_cores: float | None
@@ -48,8 +45,7 @@ class _Cpu:
     throttled_periods: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Memory:
+class _Memory(NamedTuple):
     """One level's memory control."""
 
     usage: int | None

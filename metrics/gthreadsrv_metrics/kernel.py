@@ -11,8 +11,7 @@ import os
 import socket
 import struct
 import sys
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["Backlog", "ListenerSource", "backlog", "drops"]
 
@@ -39,16 +38,14 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _RQLEN: Final = struct.Struct("=II")
 
 
-@dataclass(frozen=True, slots=True)
-class ListenerSource:
+class ListenerSource(NamedTuple):
     """A listener to ask about: ``label`` is its series' name, ``fd`` stays open for good."""
 
     label: str
     fd: int
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(NamedTuple):
     """Connections the kernel has completed and nobody accepted yet."""
 
     queued: int

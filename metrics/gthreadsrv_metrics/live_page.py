@@ -8,8 +8,8 @@ lets it reach nothing else.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Final
 
 __all__ = ["POLICY", "PageFile", "page_files"]
@@ -41,10 +41,12 @@ class PageFile:
 
 def page_files() -> dict[str, PageFile]:
     """Return path -> file."""
-    folder = files(__package__).joinpath("web")
+    # importlib.resources would bring zipfile and more: 800 KiB of the exporter.
+    folder = os.path.join(os.path.dirname(__file__), "web")
     found = {}
     for path, name, content_type in _FILES:
-        body = folder.joinpath(name).read_bytes()
+        with open(os.path.join(folder, name), "rb") as file:
+            body = file.read()
         etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
         headers = (
             ("Content-Type", content_type),

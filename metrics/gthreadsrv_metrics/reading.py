@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gthreadsrv_metrics import labels
 from gthreadsrv_metrics.layout import (
@@ -83,8 +83,7 @@ IDLE: Final = -1.0
 _TRIES: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Exemplar:
+class Exemplar(NamedTuple):
     """A traced request that fell into one bucket of the duration histogram."""
 
     code_class: int
@@ -94,8 +93,7 @@ class Exemplar:
     trace_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class SlotReading:
+class SlotReading(NamedTuple):
     """One slot that was ever leased. Gauges are those of a free slot unless it is ``live``."""
 
     slot: int

@@ -58,6 +58,22 @@ def test_prometheus_client_stays_out(names: tuple[str, ...]) -> None:
     assert not {name for name in loaded if name.partition(".")[0] == "prometheus_client"}
 
 
+# What only some servers need, or need once in a while: it would be in every process of all.
+SELDOM = {
+    "difflib", "shutil", "tempfile",
+    "gthreadsrv.net.proxy_protocol", "gthreadsrv.net.tls", "gthreadsrv.worker.hooked",
+    "gthreadsrv.worker.preface", "gthreadsrv.worker.tls_stream", "gthreadsrv.worker.tls_wire",
+}  # fmt: skip
+
+
+def test_what_is_seldom_needed_is_not_imported_before_the_fork() -> None:
+    """TLS, PROXY protocol, hooks and spooled bodies cost those memory that have them."""
+    loaded = modules_after_importing("gthreadsrv.cli", "gthreadsrv.master")
+
+    assert "gthreadsrv.worker.process" in loaded
+    assert not (loaded - modules_after_importing("structlog")) & SELDOM
+
+
 def test_metrics_package_stands_alone() -> None:
     """Importing gthreadsrv_metrics, all of it, loads nothing of gthreadsrv."""
     package = PACKAGES[1]

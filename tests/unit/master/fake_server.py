@@ -9,7 +9,6 @@ when it boots. Workers serve nobody; they only do what their behaviour says.
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import json
 import os
 import random
@@ -203,7 +202,7 @@ def main(folder: Path) -> int:
             values["bind"] = tuple(values["bind"])
         if values.pop("orphan", False) and not os.fork():
             os._exit(0)
-        return Loaded(dataclasses.replace(Settings(), **values), {})
+        return Loaded(Settings()._replace(**values), {})
 
     def run_worker(context: WorkerContext) -> int:
         behaviour = (folder / "behaviour").read_text().split()

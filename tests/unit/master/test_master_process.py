@@ -10,7 +10,6 @@ import signal
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -210,7 +209,7 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 def as_user(user: str | None = None, group: str | None = None) -> Identity | None:
     """What the settings resolve to."""
-    return resolve(replace(Settings(), user=user, group=group))
+    return resolve(Settings()._replace(user=user, group=group))
 
 
 def test_nothing_set_changes_nothing() -> None:

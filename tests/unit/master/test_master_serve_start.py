@@ -132,6 +132,23 @@ def test_the_exporter_is_not_a_worker(start: Start) -> None:
     assert master.told()[-1] == "master exits False"
 
 
+def test_the_exporter_lets_the_first_worker_boot(start: Start) -> None:
+    """On one core they would share it: the first response comes before the metrics do."""
+    master = start(workers=1, metrics_bind="127.0.0.1:0")
+    master.wait_log("exporter ready")
+    events = [line["event"] for line in master.lines]
+
+    assert events.index("worker ready") < events.index("exporter spawned")
+
+
+def test_a_worker_that_boots_slowly_is_watched_meanwhile(start: Start) -> None:
+    """Probes of a start that takes its time are answered."""
+    master = start("hang", workers=1, metrics_bind="127.0.0.1:0")
+    master.wait_log("exporter spawned")
+
+    assert not master.logged("worker ready")
+
+
 def test_a_reload_replaces_the_exporter_only_when_it_must(start: Start) -> None:
     """It stays for new code, and is replaced for new settings, away and back."""
     master = start(workers=1, metrics_bind="127.0.0.1:0")

@@ -298,7 +298,7 @@ def test_shared_memory_does_where_no_temporary_directory_is(
     def nowhere() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
-    monkeypatch.setattr(app_metrics.tempfile, "gettempdir", nowhere)
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
 
     made = prepare_directory({})
 
@@ -326,7 +326,7 @@ def test_not_even_a_temporary_directory_is_needed(monkeypatch: pytest.MonkeyPatc
         raise OSError(errno.EROFS, "Read-only file system", options.get("dir"))
 
     monkeypatch.setattr(tempfile, "gettempdir", nothing)
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(os, "mkdir", refuse)
     assert prepare_directory({}) is None
 
 

@@ -50,7 +50,7 @@ def test_an_empty_file_tells_nothing(tmp_path: Path, name: str) -> None:
     process(tmp_path, 7)
     (tmp_path / "7" / name).write_text("")
     found = ProcessReader(str(tmp_path)).read([7])[7]
-    values = [getattr(found, field) for field in ProcessReading.__slots__]
+    values = [getattr(found, field) for field in ProcessReading._fields]
     assert values.count(None) == (2 if name == "stat" else 1)
 
 
