@@ -319,3 +319,21 @@ def test_whoever_patches_by_themselves_is_served_all_the_same(
     assert bool(server.logged("threads are greenlets")) is (name == "gthread")
     if library == "gevent":
         assert server.noise == []
+
+
+@pytest.mark.parametrize("name", ["gevent", "gthread"])
+@pytest.mark.parametrize("serve", ["gevent"], indirect=True)
+def test_looking_for_changed_code_holds_up_nobody(serve: GreenServers, name: str) -> None:
+    """What waits for changes in C would: whatever class threads have become greenlets by."""
+    code = serve.folder / "shop.py"
+    code.write_text("from patched import app\n")
+    server = Servers.__call__(
+        serve, "shop:app", "--worker-class", name, "--reload", "--timeout", "1",
+        allow_errors=True, env={"LIBRARY": "gevent"},
+    )  # fmt: skip
+    server.wait_log("worker ready")
+    assert server.get("/").body == b"well\n"
+    assert server.get("/sleep?s=3").status == 504
+    code.write_text("from patched import app  # changed\n")
+    server.wait_log("reloaded")
+    assert server.logged("worker silent") == []
