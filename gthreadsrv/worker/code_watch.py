@@ -17,6 +17,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Final
 
 from gthreadsrv import log as logs
+from gthreadsrv.system import replaced_by
 from gthreadsrv.worker.channel import CodeChanged
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class CodeWatch:
     def _looks(self) -> Iterator[None]:
         engine = self._settings.reload_engine
         # Among greenlets watchfiles, which waits in C, would hold up all of them.
-        if engine != "poll" and not self._settings.is_green:
+        if engine != "poll" and not replaced_by():
             if importlib.util.find_spec("watchfiles") is not None:
                 yield from self._notified()
             elif engine != "auto":

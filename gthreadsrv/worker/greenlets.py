@@ -159,10 +159,16 @@ def check(settings: Settings) -> None:
 def prepare(worker_class: str) -> None:
     """Have the library replace what waits, if it is one's class.  Before the application's import.
 
-    In a master that preloads: its children can be of no other class then.
+    In a master that preloads: its children can be of no other class then.  Raises ConfigError.
     """
-    if worker_class in _HUBS and worker_class not in _made:
+    if worker_class not in _HUBS or worker_class in _made:
+        return
+    try:
         _made[worker_class] = _HUBS[worker_class]()
+    except ImportError as error:
+        raise ConfigError(
+            f"worker_class: {worker_class} cannot be imported: {error}; install it anew"
+        ) from None
 
 
 def become(worker_class: str) -> Hub | None:

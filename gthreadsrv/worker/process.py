@@ -18,7 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from gthreadsrv import log as logs
-from gthreadsrv.errors import AppLoadError
+from gthreadsrv.errors import AppLoadError, ConfigError
 from gthreadsrv.hooks.calling import HookError
 from gthreadsrv.http.limits import Limits
 from gthreadsrv.http.parser import make_parser
@@ -77,7 +77,11 @@ def run_worker(context: WorkerContext) -> int:
     """
     # SIGABRT is how the master asks a wedged interpreter for its stacks, before it kills.
     faulthandler.enable(file=sys.__stderr__ or 2, all_threads=True)
-    hub = become(context.settings.worker_class)
+    try:
+        hub = become(context.settings.worker_class)
+    except ConfigError as error:
+        context.channel.send(BootFailed(str(error)))
+        return EXIT_NO_APPLICATION
     app = _application(context)
     if app is None:
         return EXIT_NO_APPLICATION

@@ -319,3 +319,35 @@ def test_whoever_patches_by_themselves_is_served_all_the_same(
     assert bool(server.logged("threads are greenlets")) is (name == "gthread")
     if library == "gevent":
         assert server.noise == []
+
+
+@pytest.mark.parametrize("name", ["gevent", "gthread"])
+@pytest.mark.parametrize("serve", ["gevent"], indirect=True)
+def test_looking_for_changed_code_holds_up_nobody(serve: GreenServers, name: str) -> None:
+    """What waits for changes in C would: whatever class threads have become greenlets by."""
+    code = serve.folder / "shop.py"
+    code.write_text("from patched import app\n")
+    server = Servers.__call__(
+        serve, "shop:app", "--worker-class", name, "--reload", "--timeout", "1",
+        allow_errors=True, env={"LIBRARY": "gevent"},
+    )  # fmt: skip
+    server.wait_log("worker ready")
+    assert server.get("/").body == b"well\n"
+    assert server.get("/sleep?s=3").status == 504
+    code.write_text("from patched import app  # changed\n")
+    server.wait_log("reloaded")
+    assert server.logged("worker silent") == []
+
+
+@pytest.mark.parametrize("preload", [True, False])
+@pytest.mark.parametrize("serve", ["gevent"], indirect=True)
+def test_a_library_that_is_broken_is_one_line(serve: GreenServers, preload: bool) -> None:
+    """A system library that it was built for may have gone."""
+    (serve.folder / "gevent").mkdir()
+    (serve.folder / "gevent" / "__init__.py").write_text("raise ImportError('no libev.so.4')\n")
+    server = serve(APP, *["--preload"] * preload, allow_errors=True)
+    assert server.wait_exit() == (2 if preload else 3)
+    said = [*server.noise, *(str(line.get("detail")) for line in server.lines)]
+    assert sum("gevent cannot be imported: no libev.so.4; install it anew" in x for x in said) >= 1
+    assert not any("Traceback" in x for x in said)
+    assert not server.logged("process failed")
