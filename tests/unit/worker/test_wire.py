@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from gthreadsrv.worker import outbox as outbox_module
 from gthreadsrv.worker import spool
+from gthreadsrv.worker import wire as wire_module
 from gthreadsrv.worker.interrupt import RequestTimeoutError
 from gthreadsrv.worker.outbox import HIGH_WATER_BYTES
+from gthreadsrv.worker.poller import wait_writable
 from gthreadsrv.worker.wire import Wire
 from gthreadsrv.wsgi.exchange import ClientGoneError
 from tests.unit.worker.rig import DEADLINE_S, drained, open_fds
@@ -332,18 +334,22 @@ def test_a_full_outbox_makes_the_application_wait_for_the_reader(
         monkeypatch.setattr(spool.ALLOWANCE, "limit", 500_000)
     pieces = [bytes([number % 251]) * size for number in range(3_000_000 // size)]
     got: list[bytes] = []
+    waits = threading.Event()
+
+    def wait(fd: int, timeout_s: float | None) -> bool:
+        waits.set()
+        return wait_writable(fd, timeout_s)
+
+    monkeypatch.setattr(wire_module, "wait_writable", wait)
 
     def read() -> None:
+        assert waits.wait(DEADLINE_S)
         while data := line.theirs.recv(65536):
             got.append(data)
 
     reader = threading.Thread(target=read)
-    early = 800_000 // size
-    for piece in pieces[:early]:
-        line.wire.send(piece)
-    assert line.wire.outbox is not None
     reader.start()
-    for piece in pieces[early:]:
+    for piece in pieces:
         line.wire.send(piece)
         assert spilled(line.wire) < 600_000
     while not line.wire.flush():
