@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gthreadsrv import log as logs
-from gthreadsrv.errors import GthreadsrvError
+from gthreadsrv.errors import GthreadsrvError, StopRequestedError
 from gthreadsrv.log.trace import trace_of, words_of
 
 if TYPE_CHECKING:
@@ -37,8 +37,11 @@ def call(hooks: Mapping[str, Callable[..., Any]], name: str, *arguments: object)
         return
     try:
         hook(*arguments)
-    # A hook may leave as well; both mean that it did not do what it was to do.
-    except (Exception, SystemExit) as error:  # noqa: BLE001  its traceback is kept
+    except StopRequestedError:
+        raise
+    # A hook may leave as well, or end as a task that was cancelled; whatever it raises means that
+    # it did not do what it was to do. Signals become no exceptions here.
+    except BaseException as error:  # noqa: BLE001  its traceback is kept
         raise HookError(name, error) from None
 
 

@@ -79,6 +79,6 @@ class HookedService(Service):
         )
         try:
             hook(self._hooks.worker, request, self._environ, response)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the client has its response
+        except BaseException as error:  # noqa: BLE001 - the client has its response
             report("post_request", HookError("post_request", error))
         self._environ = {}

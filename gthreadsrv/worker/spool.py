@@ -17,10 +17,14 @@ from gthreadsrv.worker.allowance import Allowance
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["ALLOWANCE", "open_spool"]
+__all__ = ["ALLOWANCE", "NoRoomError", "open_spool"]
 
 ALLOWANCE: Final = Allowance(64 * 1024 * 1024)
 """What a worker's files in memory may hold in all."""
+
+
+class NoRoomError(OSError):
+    """The allowance is used up: of the worker's clients together, so there may be room later."""
 
 
 def open_spool() -> IO[bytes]:
@@ -47,7 +51,7 @@ class _MemoryFile(io.FileIO):
     def write(self, data: ReadableBuffer) -> int:
         count = memoryview(data).nbytes
         if not ALLOWANCE.take(count):
-            raise OSError(
+            raise NoRoomError(
                 errno.ENOSPC, "no room in memory, and there is no writable temporary directory"
             )
         self._counted += count

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gthreadsrv.worker.outbox import Outbox, sendfile
 from gthreadsrv.worker.poller import wait_writable
+from gthreadsrv.worker.spool import NoRoomError
 from gthreadsrv.wsgi.exchange import ClientGoneError
 
 if TYPE_CHECKING:
@@ -181,11 +182,21 @@ class Wire:
         if self.flush():
             self.send(data)
             return
-        while outbox.full:
+        while not self._added(outbox, data):
             # Only the client's standstill counts against it, not its slowness.
             if not wait_writable(self._sock.fileno(), self._wait_s):
                 raise self._gone("the client does not read")
             if self.flush():
                 self.send(data)
                 return
-        outbox.add(data)
+
+    @staticmethod
+    def _added(outbox: Outbox, data: bytes | memoryview) -> bool:
+        if outbox.full:
+            return False
+        try:
+            outbox.add(data)
+        except NoRoomError:
+            # Where files are memory. What is there must leave first.
+            return False
+        return True

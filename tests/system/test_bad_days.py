@@ -307,3 +307,27 @@ def test_a_stop_is_heard_while_a_hook_waits(serve: Servers, hook: str) -> None:
     wait_until(waits.exists, what="the hook runs")
 
     assert server.stop(deadline_s=10) == 0
+
+
+def test_hooks_that_raise_what_is_no_exception(serve: Servers) -> None:
+    """A task that was cancelled, an exit: the line in the log is all that comes of it."""
+    config = serve.folder / "raising.py"
+    config.write_text(
+        "import asyncio\n\n"
+        "def post_request(worker, req, environ, resp):\n    raise asyncio.CancelledError\n\n"
+        "def child_exit(server, worker):\n    raise KeyboardInterrupt\n\n"
+        "def nworkers_changed(server, new, old):\n    raise GeneratorExit\n"
+    )
+    server = serve("behaviours:app", "--config", str(config), allow_errors=True)
+    [worker] = server.wait_workers(1)
+    with server.connect() as client:
+        for _ in range(3):
+            assert client.get("/hello").status == 200
+    assert server.wait_workers(1) == [worker]
+    os.kill(worker, signal.SIGKILL)
+    server.wait_log("worker ready", 2)
+
+    assert server.get("/hello").status == 200
+    for hook in ("post_request", "child_exit", "nworkers_changed"):
+        assert server.logged("hook failed", hook=hook)
+    assert server.stop() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from gthreadsrv.errors import StopRequestedError
 from gthreadsrv.hooks.calling import HookError, call, tell
 from gthreadsrv.hooks.cfg import Cfg
 from gthreadsrv.hooks.requests import Request, Response
@@ -134,8 +136,11 @@ def test_what_a_hook_raises_is_one_error_with_its_traceback() -> None:
     def leaves(_: object) -> None:
         raise SystemExit(3)
 
+    def cancelled(_: object) -> None:
+        raise asyncio.CancelledError
+
     def stopped(_: object) -> None:
-        raise KeyboardInterrupt
+        raise StopRequestedError
 
     with pytest.raises(HookError) as caught:
         call({"on_exit": wrong}, "on_exit", 1)
@@ -146,7 +151,9 @@ def test_what_a_hook_raises_is_one_error_with_its_traceback() -> None:
     assert "calling.py" not in caught.value.traceback
     with pytest.raises(HookError, match="SystemExit: 3"):
         call({"on_exit": leaves}, "on_exit", 1)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(HookError, match="failed: CancelledError"):
+        call({"on_exit": cancelled}, "on_exit", 1)
+    with pytest.raises(StopRequestedError):
         tell({"on_exit": stopped}, "on_exit", 1)
     call({}, "on_exit", 1)
 

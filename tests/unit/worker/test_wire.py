@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gthreadsrv.worker import outbox as outbox_module
+from gthreadsrv.worker import spool
+from gthreadsrv.worker import wire as wire_module
 from gthreadsrv.worker.interrupt import RequestTimeoutError
 from gthreadsrv.worker.outbox import HIGH_WATER_BYTES
+from gthreadsrv.worker.poller import wait_writable
 from gthreadsrv.worker.wire import Wire
 from gthreadsrv.wsgi.exchange import ClientGoneError
 from tests.unit.worker.rig import DEADLINE_S, drained, open_fds
@@ -313,24 +317,39 @@ def spilled(wire: Wire) -> int:
     return wire.outbox._spill_end if wire.outbox is not None else 0
 
 
+@pytest.mark.parametrize("size", [100_000, 1_000])
+@pytest.mark.parametrize("files", ["on disk", "in memory"])
 def test_a_full_outbox_makes_the_application_wait_for_the_reader(
-    line: Line, monkeypatch: pytest.MonkeyPatch
+    line: Line, monkeypatch: pytest.MonkeyPatch, files: str, size: int
 ) -> None:
-    """It goes on once the client has taken what there is."""
-    monkeypatch.setattr(outbox_module, "SPILL_MAX_BYTES", 500_000)
-    pieces = [bytes([number]) * 100_000 for number in range(30)]
+    """It goes on once the client has taken what there is, every byte in its place."""
+    if files == "on disk":
+        monkeypatch.setattr(outbox_module, "SPILL_MAX_BYTES", 500_000)
+    else:
+
+        def refuse(**_kwargs: object) -> None:
+            raise FileNotFoundError("no usable temporary directory")
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+        monkeypatch.setattr(spool.ALLOWANCE, "limit", 500_000)
+    pieces = [bytes([number % 251]) * size for number in range(3_000_000 // size)]
     got: list[bytes] = []
+    waits = threading.Event()
+
+    def wait(fd: int, timeout_s: float | None) -> bool:
+        waits.set()
+        return wait_writable(fd, timeout_s)
+
+    monkeypatch.setattr(wire_module, "wait_writable", wait)
 
     def read() -> None:
+        assert waits.wait(DEADLINE_S)
         while data := line.theirs.recv(65536):
             got.append(data)
 
     reader = threading.Thread(target=read)
-    for piece in pieces[:8]:
-        line.wire.send(piece)
-    assert line.wire.outbox is not None
     reader.start()
-    for piece in pieces[8:]:
+    for piece in pieces:
         line.wire.send(piece)
         assert spilled(line.wire) < 600_000
     while not line.wire.flush():
@@ -339,6 +358,7 @@ def test_a_full_outbox_makes_the_application_wait_for_the_reader(
     reader.join(DEADLINE_S)
 
     assert b"".join(got) == b"".join(pieces)
+    assert spool.ALLOWANCE.held == 0
 
 
 def test_a_client_that_stands_still_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
