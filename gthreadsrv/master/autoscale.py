@@ -65,6 +65,8 @@ it leaves it free at once."""
 
 MEMORY_MARGIN: Final = 1.1
 """A new worker is taken to need this much more than the largest has now."""
+REPLACEMENTS: Final = 1
+"""Workers that still fit when all have grown: a reload or a recycling boots the new one first."""
 
 DOWN_STEPS: Final = 6
 """After a calm spell, workers go one by one, a sixth of the spell apart."""
@@ -236,8 +238,8 @@ def _grow(recent: _Span, bounds: Bounds) -> Decision:
     if each > 0:
         more = min(more, max(1, int((CPU_FULL * now.cores - recent.cpu) / each)))
     if now.memory_left is not None and now.worker_memory > 0:
-        fit = int(max(now.memory_left, 0.0) / (now.worker_memory * MEMORY_MARGIN))
-        if fit == 0:
+        fit = int(max(now.memory_left, 0.0) / (now.worker_memory * MEMORY_MARGIN)) - REPLACEMENTS
+        if fit <= 0:
             return Decision(target, "saturated", "memory")
         more = min(more, fit)
     return Decision(min(target + more, bounds.most), "saturated")

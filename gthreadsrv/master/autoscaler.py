@@ -26,7 +26,7 @@ log = logs.get_logger()
 
 _WHY_NOT = {
     "cpu": "the CPU is full, by this server or others: more workers would share it",
-    "memory": "another worker would not fit into the container's memory",
+    "memory": "another worker, and one to replace it, would not fit into the container's memory",
     "limit": "there are as many as --workers allows",
 }
 # Threads that are not quite full, or not for a whole second, do not end a refusal.

@@ -135,11 +135,18 @@ class Upkeep:
         limit = read_cgroup().memory_limit_bytes
         held = held_by(worker.pid)
         most = self._settings.most_workers
-        if limit is not None and held is not None and held * most > limit:
-            log.warning(
-                "memory may not suffice",
-                detail=f"{most} workers of this size are more than the container's limit: run "
-                "fewer --workers with more --threads, share memory by --preload, or raise it",
-                worker_bytes=held,
-                limit_bytes=limit,
+        if limit is None or held is None or held * (most + 1) <= limit:
+            return
+        what = f"{most} workers of this size are more than the container's limit"
+        if held * most <= limit:
+            what = (
+                f"{most} workers of this size fit into the container's limit, but not the one more "
+                "that a reload or a recycling boots first"
             )
+        log.warning(
+            "memory may not suffice",
+            detail=f"{what}: run fewer --workers with more --threads, share memory by --preload, "
+            "or raise the limit",
+            worker_bytes=held,
+            limit_bytes=limit,
+        )

@@ -13,6 +13,9 @@ from tests.system.harness import Server, wait_until
 from tests.system.test_container import LIMITS
 from tests.system.test_signals import Load
 
+# They keep what else the machine does from being what limits a server.
+SHARES = {"cpu": {"cpu.shares": 200_000}}
+
 
 def metric(server: Server, name: str, **labels: str) -> float:
     return server.sample(f"gthreadsrv_{name}", **labels)
@@ -88,8 +91,7 @@ def test_it_does_not_grow_into_a_full_cpu(serve: Servers) -> None:
 @LIMITS
 def test_requests_that_compute_in_turns_get_another_interpreter(serve: Servers) -> None:
     """Four at once in one worker of eight threads: none waits for a thread, each for the others."""
-    # The shares keep what else the machine does from being what limits it.
-    with limited({"cpu": {"cpu.shares": 200_000}}) as prefix, ExitStack() as stack:
+    with limited(SHARES) as prefix, ExitStack() as stack:
         server = serve(
             "troubles:app", "--workers", "1:2",
             workers=None, threads=8, metrics=True, prefix=prefix,
@@ -123,7 +125,7 @@ def test_it_does_not_grow_into_full_memory(serve: Servers, tmp_path: Path) -> No
     conf = tmp_path / "conf.py"
     conf.write_text(HEAVY)
     with (
-        limited({"memory": {"memory.limit_in_bytes": 220 * MIB}}) as prefix,
+        limited({**SHARES, "memory": {"memory.limit_in_bytes": 220 * MIB}}) as prefix,
         ExitStack() as stack,
     ):
         server = serve(
@@ -148,6 +150,35 @@ def test_it_does_not_grow_into_full_memory(serve: Servers, tmp_path: Path) -> No
 
             limit.write_text(str(600 * MIB))
             server.wait_workers(2)
+        finally:
+            clients.stop()
+        assert clients.failures == []
+        assert metric(server, "cgroup_oom_kills_total") == 0
+        assert server.stop() == 0
+
+
+@LIMITS
+def test_growth_leaves_room_for_a_replacement(serve: Servers, tmp_path: Path) -> None:
+    """Where one worker more would fit and no other beside it, a reload would be killed for memory."""
+    conf = tmp_path / "conf.py"
+    conf.write_text(HEAVY)
+    with (
+        limited({**SHARES, "memory": {"memory.limit_in_bytes": 330 * MIB}}) as prefix,
+        ExitStack() as stack,
+    ):
+        server = serve(
+            "behaviours:app", "-c", str(conf), "--workers", "1:2",
+            workers=None, threads=2, metrics=True, prefix=prefix,
+        )  # fmt: skip
+        stack.callback(server.kill)
+        server.wait_ready()
+        clients = Load(server, "/sleep?s=0.05", keep_alive=True)
+        clients.start()
+        try:
+            wait_until(lambda: len(clients.answers) > 200, 60)
+            server.wait_log("more workers wanted", reason="memory")
+            server.send_signal(signal.SIGHUP)
+            server.wait_log("reloaded", deadline_s=60)
         finally:
             clients.stop()
         assert clients.failures == []

@@ -120,6 +120,22 @@ def test_it_is_sized_by_its_limits_and_warns_of_what_cannot_fit(serve: Servers) 
 
 @LIMITS
 @ROOT
+def test_it_warns_where_a_reload_cannot_fit(serve: Servers, tmp_path: Path) -> None:
+    """Which boots one worker beside all others: two of more than 100 MiB fit, three do not."""
+    conf = tmp_path / "conf.py"
+    conf.write_text("def post_worker_init(worker):\n    worker.kept = b'x' * (100 << 20)\n")
+    with limited({"memory": {"memory.limit_in_bytes": 300 * MIB}}) as prefix, ExitStack() as stack:
+        server = serve("behaviours:app", "-c", str(conf), workers=2, prefix=prefix)
+        stack.callback(server.kill)
+        [line] = server.wait_log("memory may not suffice")
+        assert 2 * line["worker_bytes"] < line["limit_bytes"] < 3 * line["worker_bytes"]
+        assert line["detail"].startswith("2 workers of this size fit")
+        assert "reload" in line["detail"]
+        assert server.stop() == 0
+
+
+@LIMITS
+@ROOT
 def test_it_does_not_warn_where_the_workers_fit(serve: Servers) -> None:
     with limited({"memory": {"memory.limit_in_bytes": 2000 * MIB}}) as prefix, ExitStack() as stack:
         server = serve("behaviours:app", workers=2, prefix=prefix)

@@ -221,6 +221,7 @@ def test_one_busy_moment_in_a_spell_keeps_the_workers() -> None:
         ({"cpu_each": 0.05, "cores": 1.0}, 0.2, "cpu"),
         ({"cpu_each": 0.05, "cpu_wait": 2.5}, 0.0, "cpu"),
         ({"memory_left": 0.2 * GIB, "worker_memory": 0.19 * GIB}, 0.0, "memory"),
+        ({"memory_left": 0.4 * GIB, "worker_memory": 0.19 * GIB}, 0.0, "memory"),
     ],
 )
 def test_it_never_grows_into_what_is_full(
@@ -234,8 +235,8 @@ def test_it_never_grows_into_what_is_full(
 
 
 def test_it_grows_by_what_fits() -> None:
-    """Three more workers into the memory, two into the CPU."""
-    fleet = Fleet(Bounds(4, 16, 60.0), memory_left=1.0 * GIB, worker_memory=0.3 * GIB)
+    """Three more workers and one that replaces another into the memory, two into the CPU."""
+    fleet = Fleet(Bounds(4, 16, 60.0), memory_left=1.4 * GIB, worker_memory=0.3 * GIB)
     fleet.run(1.5, lambda _: 100.0)
     assert fleet.moves[0][1] == 3
     fleet = Fleet(Bounds(4, 16, 60.0), cpu_each=0.25, cores=7.1)
@@ -295,7 +296,7 @@ def test_any_readings_have_an_answer_within_the_bounds(
         assert last.ready >= last.target
         assert decision.target <= 2 * last.target
         if last.memory_left is not None and last.worker_memory > 0:
-            assert (decision.target - last.target) * last.worker_memory <= last.memory_left
+            assert (decision.target - last.target + 1) * last.worker_memory <= last.memory_left
 
 
 loads = st.lists(
