@@ -108,8 +108,21 @@ class Intake:
                 return connection
             if pool.stopped.is_set():
                 return None
-            timeout_s = self._gate() if pool.fresh or pool.paused else None
+            timeout_s = self._pause() if pool.fresh or pool.paused or pool.unswept else None
             pool.events.extend(pool.poller.poll(timeout_s))
+
+    def _pause(self) -> float | None:
+        """Do what is due between requests; return how long the poller may wait, in seconds."""
+        pool = self._pool
+        timeout_s = self._gate() if pool.fresh or pool.paused else None
+        if pool.unswept:
+            now = monotonic()
+            if now >= pool.sweep_at:
+                sweep(pool, self._service, self._handshakes, now)
+            if pool.unswept:
+                rest_s = max(0.0, pool.sweep_at - now)
+                timeout_s = rest_s if timeout_s is None else min(timeout_s, rest_s)
+        return timeout_s
 
     def next_now(self) -> Connection | None:
         """Return a connection with a complete request out of what has been reported."""
@@ -461,7 +474,7 @@ class Intake:
         pool = self._pool
         pool.poked()
         now = monotonic()
-        if now >= pool.earliest:
+        if now >= pool.earliest and not pool.unswept:
             sweep(pool, self._service, self._handshakes, now)
         if self._drain.begun:
             for connection in self._drain.advance(now, self.close_ports):

@@ -117,7 +117,12 @@ class Pool:
         """Which thread did, there."""
         self.stopped = threading.Event()
         self.earliest = float("inf")
-        """No connection's deadline is before this instant.  May be too early, never late."""
+        """No connection's deadline is before this instant, but for those of `unswept`.  May be
+        too early, never late."""
+        self.unswept: list[Connection] = []
+        """Still to be looked at for a deadline that has passed.  Only the leader touches it."""
+        self.sweep_at = 0.0
+        """When it goes on with those.  Only the leader touches it."""
         self.watchdog_sleeps = False
         self.requests_left = max_requests or -1
         """Requests until this worker asks to be replaced; never 0 without a limit."""

@@ -374,6 +374,10 @@ class Service:
     def _answer(
         self, connection: Connection, status: int, reason: str | None, advice: str = ""
     ) -> None:
+        if connection.upload is not None:
+            # Before the answer: a client that tries a smaller one next must find the room.
+            connection.upload.discard()
+            connection.upload = None
         head = connection.head or _UNREADABLE
         now = monotonic()
         wall_ns = time_ns()
@@ -387,9 +391,6 @@ class Service:
         except ClientGoneError:
             self.close(connection, "client")
             return
-        if connection.upload is not None:
-            connection.upload.discard()
-            connection.upload = None
         pending = Pending(
             head, exchange, connection.first_read, -1.0, -1.0, False, 0, {}, wall_ns * 1e-9
         )

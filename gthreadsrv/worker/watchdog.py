@@ -32,7 +32,11 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 """Orders from the master."""
 
 BEAT_S: Final = 1.0
-"""Between heartbeats: also the grain of connection deadlines."""
+"""Between heartbeats."""
+
+_GRAIN_S = 0.1
+"""Between looks for connections that are late, where some are: a second's worth of them ended
+together would be a burst of work, and of clients that come back together."""
 
 _DRAIN_BEAT_S = 0.02
 """Between looks at a pool that drains: its end must not wait for a heartbeat."""
@@ -66,6 +70,7 @@ class Watchdog:
         self._hasty = False
         self._calm = 0
         self._next_beat = 0.0
+        self._next_look = 0.0
         self._arrived: deque[int] = deque()
         self._armed = False
         self._signal_fd, self._signal_end = os.pipe()
@@ -136,7 +141,8 @@ class Watchdog:
             # began a moment ago has not seen the flag.
             self._pool.watchdog_sleeps = self._threads > 1
             if not (self._pool.watchdog_sleeps and self._pool.inline_since):
-                return max(0.0, self._next_beat - now)
+                look = max(self._pool.earliest, self._next_look)
+                return max(0.0, min(self._next_beat, look) - now)
         return PATIENCE_S
 
     def _tick(self, due: float) -> None:
@@ -148,6 +154,9 @@ class Watchdog:
         else:
             self._calm += 1
         if self._drain.begun:
+            pool.poke()
+        if now >= pool.earliest and now >= self._next_look:
+            self._next_look = now + _GRAIN_S
             pool.poke()
         if now >= self._next_beat:
             self._beat(now, due)
@@ -165,8 +174,6 @@ class Watchdog:
             states.count(State.WRITING),
             states.count(State.IDLE),
         )
-        if now >= pool.earliest:
-            pool.poke()
         self._on_beat()
 
     def _on_signals(self) -> None:

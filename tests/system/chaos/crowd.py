@@ -15,7 +15,7 @@ import resource
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.system.client import build_request
@@ -40,10 +40,13 @@ class Seen:
 class Crowd:
     """So many slow clients of each kind."""
 
-    def __init__(self, address: str, each: int, interval_s: float = 1.0) -> None:
+    def __init__(
+        self, address: str, each: int, interval_s: float = 1.0, kinds: Sequence[str] = KINDS
+    ) -> None:
         """They send or take a byte each interval, not all at the same time."""
         self.seen = Seen()
-        self.size = each * len(KINDS)
+        self.size = each * len(kinds)
+        self._kinds = kinds
         self._address = address
         self._each = each
         self._interval_s = interval_s
@@ -74,7 +77,9 @@ class Crowd:
     async def _gather(self) -> None:
         self._main = asyncio.current_task()
         clients = [
-            asyncio.create_task(self._client(kind)) for _ in range(self._each) for kind in KINDS
+            asyncio.create_task(self._client(kind))
+            for _ in range(self._each)
+            for kind in self._kinds
         ]
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*clients)
@@ -146,9 +151,11 @@ class Crowd:
 
 
 @contextlib.contextmanager
-def crowd(address: str, each: int, interval_s: float = 1.0) -> Iterator[Crowd]:
+def crowd(
+    address: str, each: int, interval_s: float = 1.0, kinds: Sequence[str] = KINDS
+) -> Iterator[Crowd]:
     """A crowd during a with block."""
-    clients = Crowd(address, each, interval_s)
+    clients = Crowd(address, each, interval_s, kinds)
     clients.start()
     try:
         yield clients
@@ -162,10 +169,11 @@ def main() -> int:
     parser.add_argument("address")
     parser.add_argument("--each", type=int, default=100)
     parser.add_argument("--interval", type=float, default=1.0)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with crowd(options.address, options.each, options.interval) as clients:
+    with crowd(options.address, options.each, options.interval, options.kinds) as clients:
         ended = threading.Event()
 
         def listen() -> None:

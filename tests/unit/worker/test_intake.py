@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gthreadsrv.worker import upload
 from gthreadsrv.worker.connection import State
+from gthreadsrv.wsgi.exchange import Exchange
 from tests.unit.worker.rig import GET, at_end, drained, echo, get, hello, wait_until
 
 if TYPE_CHECKING:
@@ -356,6 +357,14 @@ def test_disk_full_in_an_upload_is_a_500(
     """A body that cannot be stored is answered, whenever the disk says so."""
     full = open("/dev/full", "w+b")  # noqa: SIM115 - closed by the code under test
     monkeypatch.setattr(upload, "open_spool", lambda: full)
+    room_is_back: list[bool] = []
+
+    class Answer(Exchange):
+        def start_response(self, *args: Any) -> Any:
+            room_is_back.append(full.closed)
+            return super().start_response(*args)
+
+    monkeypatch.setattr("gthreadsrv.worker.service.Exchange", Answer)
     rig = make_rig(echo)
     client = rig.connect()
     size = upload.MEMORY_MAX_BYTES + 10
@@ -366,7 +375,8 @@ def test_disk_full_in_an_upload_is_a_500(
             break
 
     assert got.startswith(b"HTTP/1.1 500 ")
-    assert full.closed
+    # Before the answer: a client that tries a smaller one next finds the room.
+    assert room_is_back == [True]
     assert rig.log.events("error") == ["request body cannot be stored"]
     assert rig.statuses() == {500: 1}
     assert at_end(client)

@@ -10,7 +10,7 @@ import pytest
 from gthreadsrv.worker.connection import State
 from gthreadsrv.worker.drain import IDLE_GRACE_S
 from gthreadsrv.worker.patience import BODY_BYTES_PER_S
-from gthreadsrv.worker.sweep import SWEEP_TURN
+from gthreadsrv.worker.sweep import SWEEP_PAUSE_S
 from gthreadsrv.worker.sweep import sweep as sweep_once
 from gthreadsrv.worker.wire import Wire
 from tests.unit.worker.rig import GET, at_end, drained, get, hello, wait_until
@@ -222,6 +222,8 @@ def test_an_idle_connection_ends_after_keep_alive(make_rig: MakeRig, clock: Cloc
 
     clock.advance(0.2)
     sweep(rig)
+    clock.advance(SWEEP_PAUSE_S)
+    rig.pump()
     assert rig.pool.connections == {}
     assert drained(spoke) == b""
     assert drained(silent) == b""
@@ -431,14 +433,64 @@ def test_room_is_not_made_by_a_client_whose_request_waits(make_rig: MakeRig, clo
 def test_a_crowd_that_is_late_together_is_ended_in_turns(make_rig: MakeRig, clock: Clock) -> None:
     """A thousand refusals in a row would keep everybody else waiting."""
     rig = make_rig(header_timeout=5.0)
-    late = [rig.connect() for _ in range(SWEEP_TURN * 2)]
+    late = [rig.connect() for _ in range(6)]
     for client in late:
         rig.exchange(GET[:10], client)
     clock.advance(5.1)
-    sweep_once(rig.pool, rig.service, rig.intake._handshakes, clock())
-    assert rig.errors() == {"read_timeout": SWEEP_TURN}
+    sweep(rig)
+    assert rig.errors() == {"read_timeout": 1}
 
     assert rig.exchange(GET).startswith(b"HTTP/1.1 200 ")
-    assert rig.errors() == {"read_timeout": SWEEP_TURN * 2}
+    assert rig.errors() == {"read_timeout": 1}
+    for ended in range(2, 7):
+        clock.advance(SWEEP_PAUSE_S)
+        rig.pump()
+        assert rig.errors() == {"read_timeout": ended}
     for client in late:
         assert drained(client).startswith(b"HTTP/1.1 408 ")
+
+
+def test_the_larger_the_crowd_the_more_are_ended_in_a_turn(
+    make_rig: MakeRig, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand at a fixed pace would outlive their time by a minute."""
+    monkeypatch.setattr("gthreadsrv.worker.sweep.SWEEP_SHARE", 4)
+    rig = make_rig(header_timeout=5.0)
+    for _ in range(9):
+        rig.exchange(GET[:10], rig.connect())
+    clock.advance(5.1)
+    ended = []
+    sweep(rig)
+    while rig.pool.unswept:
+        ended.append(rig.errors()["read_timeout"])
+        clock.advance(SWEEP_PAUSE_S)
+        rig.pump()
+    assert ended == [3, 5, 7, 8]
+
+
+def test_a_look_at_many_connections_is_taken_in_turns(
+    make_rig: MakeRig, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand looks in a row would keep everybody waiting, too; yet none is left out."""
+    monkeypatch.setattr("gthreadsrv.worker.sweep.SWEEP_LOOKS", 3)
+    rig = make_rig(keepalive=20.0)
+    clients = []
+    for _ in range(8):
+        clients.append(rig.connect())
+        rig.exchange(GET, clients[-1])
+        clock.advance(1.0)
+    first = min(one.deadline for one in rig.pool.connections.values())
+    clock.advance(first - clock() + 0.1)
+    sweep(rig)
+    assert len(rig.pool.unswept) == 5
+
+    # Here after the look began, and soon late: it is not forgotten over the others.
+    rig.exchange(GET[:10], rig.connect())
+    # Served meanwhile, and no longer late.
+    rig.exchange(GET, clients[0])
+    for left in (2, 0):
+        clock.advance(SWEEP_PAUSE_S)
+        rig.pump()
+        assert len(rig.pool.unswept) == left
+    assert rig.closed() == {}
+    assert rig.pool.earliest == min(one.deadline for one in rig.pool.connections.values())

@@ -15,7 +15,7 @@ from gthreadsrv.worker.channel import open_channel
 from gthreadsrv.worker.pool import PATIENCE_S
 from gthreadsrv.worker.watchdog import Watchdog
 from gthreadsrv_metrics.layout import S_INTERPRETER_WAIT
-from tests.unit.worker.rig import GET, Gate, get, hello, read_response, wait_until
+from tests.unit.worker.rig import GET, Clock, Gate, get, hello, read_response, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -310,6 +310,31 @@ def test_heartbeats_tell_the_time_and_the_connections(
         term()
 
     assert watched.run(script) is True
+
+
+def test_a_deadline_is_looked_at_when_it_passes(
+    make_live: MakeLive, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """Not with all others of a second; nor in a loop while no thread is free to see to it."""
+    monkeypatch.setattr(module, "monotonic", clock)
+    watched = Watched(make_live(hello, threads=2))
+    watchdog, pool = watched.watchdog, watched.live.pool
+    try:
+        watchdog._calm = 1000
+        watchdog._next_beat = clock() + 1.0
+        pool.earliest = clock() + 0.3
+        assert watchdog._sleep_s(clock()) == pytest.approx(0.3)
+
+        clock.advance(0.3)
+        watchdog._tick(clock())
+        assert os.read(pool.poke_fd, 64) == b"!"
+        assert watchdog._sleep_s(clock()) == pytest.approx(0.1)
+        clock.advance(0.05)
+        watchdog._tick(clock())
+        with pytest.raises(BlockingIOError):
+            os.read(pool.poke_fd, 64)
+    finally:
+        watched.dismiss()
 
 
 def test_a_passed_deadline_is_seen_by_the_next_heartbeat(
