@@ -10,7 +10,15 @@ import ipaddress
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["Hop", "forwarded_for_hops", "forwarded_hops", "node"]
+__all__ = ["HOPS_MAX", "Hop", "forwarded_for_hops", "forwarded_hops", "node"]
+
+HOPS_MAX: Final = 64
+"""The nearest hops of X-Forwarded-For that are read: each costs time, and a head has room for
+thousands."""
+
+_ELEMENTS_MAX: Final = 256
+"""Of Forwarded, which must be read from its beginning. RFC 9110 5.6.1.2: empty ones are skipped,
+but not so many that they deny service."""
 
 # RFC 7239 section 4, with RFC 9110 5.6.4 for the quoted string.  A value without quotes may
 # hold more than a token does: many proxies write for=192.0.2.1:80 and for=[2001:db8::1] so.
@@ -34,6 +42,8 @@ class Hop(NamedTuple):
 
 def forwarded_hops(text: str) -> list[Hop] | None:
     """Read a Forwarded field, its lines joined by commas; None when it is malformed."""
+    if text.count(",") >= _ELEMENTS_MAX:
+        return None
     hops: list[Hop] = []
     pairs: dict[str, str] = {}
     at = 0
@@ -63,7 +73,7 @@ def forwarded_hops(text: str) -> list[Hop] | None:
 
 def forwarded_for_hops(text: str) -> list[Hop]:
     """Read an X-Forwarded-For field, its lines joined by commas."""
-    return [Hop(part.strip(" \t")) for part in text.split(",")]
+    return [Hop(part.strip(" \t")) for part in text.rsplit(",", HOPS_MAX)[-HOPS_MAX:]]
 
 
 def node(text: str) -> tuple[str, str] | None:

@@ -28,6 +28,7 @@ _NULL = "null"
 # Field names as clients spell them, each to its place in a line; others are looked up once.
 _WANTED = {b"referer": 1, b"user-agent": 2, b"x-forwarded-for": 3}
 _PLACES_MAX = 1024
+_PLACE_MAX_BYTES = 64
 
 
 class Section(Protocol):
@@ -169,7 +170,7 @@ class AccessLog:
     def _learn(self, name: bytes) -> int:
         place = _WANTED.get(name.lower(), 0)
         # A client that invents names must not grow the table without end.
-        if len(self._places) < _PLACES_MAX:
+        if len(name) <= _PLACE_MAX_BYTES and len(self._places) < _PLACES_MAX:
             self._places[name] = place
         return place
 

@@ -24,6 +24,8 @@ __all__ = ["ClientEnvironBuilder", "EnvironBuilder"]
 
 # Names seen before; a client that invents names must not grow the table without end.
 _LEARN_MAX = 1024
+# Nor with few names that are long: a field line may hold one of 8 KiB.
+_LEARN_MAX_BYTES = 64
 
 _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
 
@@ -188,7 +190,7 @@ class EnvironBuilder:
             key = ""
         else:
             key = "HTTP_" + text.replace("-", "_")
-        if len(self._keys) < _LEARN_MAX:
+        if len(name) <= _LEARN_MAX_BYTES and len(self._keys) < _LEARN_MAX:
             self._keys[name] = key
         return key
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gthreadsrv.http.errors import BadRequestError
-from gthreadsrv.http.forwarded import Hop, forwarded_for_hops, forwarded_hops, node
+from gthreadsrv.http.forwarded import HOPS_MAX, Hop, forwarded_for_hops, forwarded_hops, node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["ClientFinder", "FieldTrust", "SchemeFinder", "below", "mount_of"]
 
 _KNOWN_MAX: Final = 1024
+_KNOWN_MAX_BYTES: Final = 256
+"""Of a field that is remembered: one may be as long as a head."""
 _SCHEMES: Final = frozenset({"http", "https"})
 
 
@@ -111,9 +113,10 @@ class ClientFinder:
             found = self._known[text]
         except KeyError:
             found = self._read(text)
-            if len(self._known) >= _KNOWN_MAX:
-                self._known.clear()
-            self._known[text] = found
+            if len(text) <= _KNOWN_MAX_BYTES:
+                if len(self._known) >= _KNOWN_MAX:
+                    self._known.clear()
+                self._known[text] = found
         return peer if found is None else found
 
     def _read(self, text: str) -> tuple[str, str] | None:
@@ -127,10 +130,10 @@ def _client_hop(hops: list[Hop], peers: TrustedPeers) -> Hop:
     """Go back from the nearest hop to the first whose client is no trusted proxy.
 
     What lies beyond that was written by somebody who is not trusted.  When all are proxies the
-    request came from the first of them.
+    request came from the first of them; or, of very many, from one that is near enough.
     """
     hop = Hop("")
-    for hop in reversed(hops):
+    for hop in hops[: -HOPS_MAX - 1 : -1]:
         found = node(hop.client)
         if found is None or not peers.is_proxy(found[0]):
             break

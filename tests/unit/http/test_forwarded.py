@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gthreadsrv.http.forwarded import Hop, forwarded_for_hops, forwarded_hops, node
+from gthreadsrv.http.forwarded import HOPS_MAX, Hop, forwarded_for_hops, forwarded_hops, node
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_no_text_breaks_the_readers(text: str) -> None:
 VALUE = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20)
 
 
-@given(st.lists(st.tuples(VALUE, st.sampled_from(["", "http", "https"])), min_size=1))
+@given(st.lists(st.tuples(VALUE, st.sampled_from(["", "http", "https"])), min_size=1, max_size=10))
 def test_what_is_quoted_comes_back(hops: list[tuple[str, str]]) -> None:
     """Commas, semicolons, quotes and backslashes included."""
 
@@ -115,3 +115,12 @@ def test_what_is_quoted_comes_back(hops: list[tuple[str, str]]) -> None:
 
     field = ",".join(f"for={quoted(client)};proto={quoted(scheme)}" for client, scheme in hops)
     assert forwarded_hops(field) == [Hop(*hop) for hop in hops]
+
+
+def test_what_a_client_puts_before_the_hops_costs_no_more_than_so_many() -> None:
+    """A head has room for tens of thousands; the proxies' own words are the last."""
+    hops = forwarded_for_hops("x," * 30_000 + "192.0.2.1, 10.0.0.1")
+    assert len(hops) == HOPS_MAX
+    assert [hop.client for hop in hops[-3:]] == ["x", "192.0.2.1", "10.0.0.1"]
+    assert forwarded_hops("," * 30_000 + "for=192.0.2.1") is None
+    assert forwarded_hops("," * 100 + "for=192.0.2.1") == [Hop("192.0.2.1")]

@@ -194,7 +194,9 @@ def test_names_that_clients_invent_do_not_grow_a_table_for_ever(json_log: Log) -
     """A worker lives for weeks."""
     for number in range(2000):
         json_log._log.log(**fields(headers=[(b"X-%d" % number, b"")]))
+        json_log._log.log(**fields(headers=[(b"X-%d" % number + b"a" * 8000, b"")]))
     assert len(json_log._log._places) <= 1024
+    assert sum(map(len, json_log._log._places)) < 64 * 1024
     json_log._read = json_log._path.stat().st_size
     assert json.loads(json_log.line(headers=[(b"uSER-aGENT", b"late")]))["user_agent"] == "late"
 

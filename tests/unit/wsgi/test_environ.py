@@ -260,6 +260,16 @@ def test_a_client_that_invents_names_does_not_grow_the_memory() -> None:
     assert len(by._keys) <= 1024
 
 
+def test_long_names_are_not_learned() -> None:
+    """A thousand of 8 KiB would be more than all that a worker knows otherwise."""
+    by = builder()
+    for number in range(20):
+        name = b"X-%04d-" % number + b"a" * 8000
+        assert build(head((name, b"v")), by=by)["HTTP_" + name.decode().upper().replace("-", "_")]
+
+    assert sum(map(len, by._keys)) < 8000
+
+
 @given(st.lists(st.tuples(TOKEN, st.binary(max_size=8)), max_size=12))
 def test_any_fields_give_what_the_rules_say(fields: list[tuple[bytes, bytes]]) -> None:
     """Against a plain account of the rules."""

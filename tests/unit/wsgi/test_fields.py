@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from gthreadsrv.http.errors import BadRequestError
+from gthreadsrv.http.forwarded import node
 from gthreadsrv.http.recall import FieldSection
 from gthreadsrv.http.request import RequestHead
 from gthreadsrv.net.peers import TrustedPeers
+from gthreadsrv.wsgi import fields as fields_module
 from gthreadsrv.wsgi.environ import ClientEnvironBuilder, EnvironBuilder
 from gthreadsrv.wsgi.fields import ClientFinder, FieldTrust, below, mount_of
 
@@ -225,6 +227,29 @@ def test_remembered_fields_are_bounded() -> None:
         assert finder.find(address, PEER) == (address, "")
 
     assert len(finder._known) <= 1024
+
+
+def test_long_fields_are_not_remembered() -> None:
+    """A thousand of them would be as many heads."""
+    finder = ClientFinder("x-forwarded-for", HOPS, prefaced=False)
+    for number in range(20):
+        text = f"203.0.113.{number}, " * 100 + "192.0.2.1"
+        assert finder.find(text, PEER) == ("192.0.2.1", "")
+
+    assert sum(map(len, finder._known)) <= 1024
+
+
+@pytest.mark.parametrize("field", ["x-forwarded-for", "forwarded"])
+def test_a_way_of_proxies_without_end_is_not_walked(
+    monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    """What a client has put before the proxies' own words costs nothing that grows with it."""
+    asked: list[str] = []
+    monkeypatch.setattr(fields_module, "node", lambda text: asked.append(text) or node(text))
+    finder = ClientFinder(field, HOPS, prefaced=False)
+    word = "for=10.0.0.9" if field == "forwarded" else "10.0.0.9"
+    assert finder.find(",".join([word] * 250), PEER) == ("10.0.0.9", "")
+    assert len(asked) <= 100
 
 
 @pytest.mark.parametrize(
