@@ -63,12 +63,13 @@ def _end(
 ) -> None:
     """End the wait for a late connection, unless its client has just spoken."""
     state = connection.state
-    if state is IDLE:
-        if connection.wire.peek():
-            # A request has come while the leader was away: the poller is about to tell.
-            pool.expect(connection, now + _LOOK_AGAIN_S)
-        else:
-            service.close(connection, "keepalive_timeout")
+    unread = connection.read_at < connection.deadline
+    if unread and state in (IDLE, READING) and connection.wire.peek():
+        # It came while the leader was away: the poller is about to tell. An excuse for once,
+        # nothing having been read since; who goes on to trickle is late all the same.
+        pool.expect(connection, now + _LOOK_AGAIN_S)
+    elif state is IDLE:
+        service.close(connection, "keepalive_timeout")
     elif state is HANDSHAKING:
         handshakes.lose(connection, "timeout")
     elif state is READING:

@@ -468,6 +468,31 @@ def test_the_larger_the_crowd_the_more_are_ended_in_a_turn(
     assert ended == [3, 5, 7, 8]
 
 
+@pytest.mark.parametrize("start", [GET[:10], POST_HEAD + b"12345"])
+def test_what_came_while_the_leader_was_away_is_no_timeout(
+    make_rig: MakeRig, clock: Clock, start: bytes
+) -> None:
+    """The request is whole, and only waits to be read; who trickles on is late all the same."""
+    rig = make_rig(header_timeout=5.0, body_timeout=5.0)
+    whole = {GET[:10]: GET[10:], POST_HEAD + b"12345": b"67890"}[start]
+    late, trickling = rig.connect(), rig.connect()
+    for client in (late, trickling):
+        rig.exchange(start, client)
+    clock.advance(10.1)
+    late.sendall(whole)
+    trickling.sendall(whole[:1])
+    for _ in range(2):
+        sweep_once(rig.pool, rig.service, rig.intake._handshakes, clock())
+    assert rig.errors() == {}
+
+    assert rig.exchange(b"", late).startswith(b"HTTP/1.1 200 ")
+    trickling.sendall(whole[1:2])
+    for _ in range(2):
+        sweep_once(rig.pool, rig.service, rig.intake._handshakes, clock())
+    assert rig.errors() == {"read_timeout": 1}
+    assert drained(trickling).startswith(b"HTTP/1.1 408 ")
+
+
 def test_a_look_at_many_connections_is_taken_in_turns(
     make_rig: MakeRig, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
