@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import select
+import signal
 import sys
 import termios
 import time
@@ -88,35 +89,44 @@ class Watch:
 
 
 class _Keys:
-    """The keyboard; nothing where standard input is no terminal."""
+    """The keyboard, where standard input is a terminal, and SIGINT, which Ctrl-C is there."""
 
-    def __init__(self, fd: int | None) -> None:
-        self._fd = fd
+    def __init__(self, interrupted: int, fd: int | None) -> None:
+        self._interrupted = interrupted
+        self._fds = [interrupted] if fd is None else [interrupted, fd]
 
     def quit_within(self, seconds: float) -> bool:
-        """Wait so long, or until `q` is pressed (True) or the terminal is gone (True)."""
-        if self._fd is None:
-            time.sleep(seconds)
-            return False
+        """Wait so long, or until `q` or Ctrl-C is pressed (True) or the terminal is gone (True)."""
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0:
-            if select.select([self._fd], [], [], left)[0]:
-                pressed = os.read(self._fd, 64)
-                if not pressed or b"q" in pressed.lower():
+            for fd in select.select(self._fds, [], [], left)[0]:
+                pressed = os.read(fd, 64)
+                if fd == self._interrupted or not pressed or b"q" in pressed.lower():
                     return True
         return False
 
 
 @contextmanager
 def _keys() -> Iterator[_Keys]:
-    """Keys one by one and unseen, instead of lines; as it was afterwards."""
-    if not sys.stdin.isatty():
-        yield _Keys(None)
-        return
-    fd = sys.stdin.fileno()
-    before = termios.tcgetattr(fd)
+    """Keys one by one and unseen, instead of lines; as it was afterwards.
+
+    An interrupt is noticed between two pictures: KeyboardInterrupt may be raised where the
+    interpreter can only report it (a finalizer), and is lost there.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    handler = signal.signal(signal.SIGINT, lambda *_: None)
+    before_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    fd = sys.stdin.fileno() if sys.stdin.isatty() else None
+    before = None if fd is None else termios.tcgetattr(fd)
     try:
-        tty.setcbreak(fd)
-        yield _Keys(fd)
+        if fd is not None:
+            tty.setcbreak(fd)
+        yield _Keys(reader, fd)
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        if fd is not None and before is not None:
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        signal.set_wakeup_fd(before_fd)
+        signal.signal(signal.SIGINT, handler)
+        os.close(reader)
+        os.close(writer)
