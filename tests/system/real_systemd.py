@@ -125,8 +125,12 @@ def booted(web: int, metrics: int) -> Iterator[None]:
     kept = [f"--exclude=./{name}/*" for name in ("proc", "sys", "dev", "var/cache")]
     run("tar", "-C", str(tree), *kept, "-cf", str(archive), ".")
     run("podman", "import", "--quiet", str(archive), IMAGE)
+    # crun refuses a machine with both hierarchies of cgroups, the second of them with a controller.
+    runc = shutil.which("runc", path=f"{os.environ['PATH']}:/usr/sbin")
     run(
-        "podman", "run", "--detach", "--name", CONTAINER, "--systemd=always", "--network=host",
+        "podman", *(["--runtime", runc] if runc else []),
+        # Replaced: one that could not be started is still there by its name.
+        "run", "--detach", "--replace", "--name", CONTAINER, "--systemd=always", "--network=host",
         "--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096", IMAGE, "/sbin/init",
     )  # fmt: skip
     try:
