@@ -281,7 +281,7 @@ def test_a_closed_standard_error_stops_nothing(tmp_path: Path) -> None:
     assert done.stdout == "alive\n"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand a file to another user")
 def test_a_linked_log_file_keeps_its_owner(tmp_path: Path) -> None:
     """Who may write to the folder of the logs cannot have another file given to them."""
     precious, link = tmp_path / "precious", tmp_path / "access.log"

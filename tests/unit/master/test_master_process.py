@@ -204,7 +204,7 @@ def test_a_pid_file_that_cannot_be_written(tmp_path: Path) -> None:
 
 # Identity
 
-ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 def as_user(user: str | None = None, group: str | None = None) -> Identity | None:
@@ -269,7 +269,9 @@ def test_assuming_an_identity_is_for_good(signals: SignalInbox, name: str | None
 
 
 @ROOT_ONLY
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="only /proc tells a worker's memory"
+)
 def test_a_worker_can_be_looked_at_by_its_own_user(signals: SignalInbox) -> None:
     """The exporter, which runs as the same user, sees a worker's memory."""
     nobody = Identity(65534, 65534, None)

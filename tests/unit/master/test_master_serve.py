@@ -12,7 +12,9 @@ import pytest
 from tests.unit.master.conftest import Start, accepts
 from tests.unit.master.fake_server import alive, children
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="only /proc tells what processes there are"
+)
 
 
 def test_a_graceful_life(start: Start) -> None:
